@@ -1,0 +1,61 @@
+# Every target sets up what it needs, under this folder and nowhere else.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test synth check format up down clean lock certificates install
+
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
+export PIP_CACHE_DIR := $(CURDIR)/.local/cache/pip
+export npm_config_cache := $(CURDIR)/.local/cache/npm
+export JSII_RUNTIME_PACKAGE_CACHE_ROOT := $(CURDIR)/.local/cache/jsii
+export CDK_HOME := $(CURDIR)/.local/cache/cdk
+# The CDK library is large: without compiled modules each synth takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+demo: install ## Deploy, invoke, rotate, break and destroy on a laptop, step by step
+	@python -m local.demo
+
+test: install ## Run all the tests
+	@python -m pytest
+
+synth: install ## Synthesise the templates of dev into cdk.out/
+	@cdk synth --quiet
+
+check: install ## What CI runs: format, lint, types, tests
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@python -m pytest
+
+format: install ## Put the code in its format
+	@ruff format .
+	@ruff check --fix .
+
+up: install ## Leave the application running in a local cloud; writes .local/env
+	@python -m local up
+
+down: ## End what `make up` started
+	@test ! -x .venv/bin/python || python -m local down
+
+clean: down ## Remove all that was installed or made
+	@rm -rf .venv .local node_modules cdk.out .mypy_cache .ruff_cache .pytest_cache .coverage
+
+lock: install ## Choose the newest versions that pyproject.toml allows, and pin them by hash
+	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
+	  --python-version 3.11 pyproject.toml -o requirements.txt
+	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
+	  --python-version 3.11 pyproject.toml lambda_src/requirements.in --group dev -o requirements-dev.txt
+	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
+	  --python-version 3.11 --group node -o local/requirements-node.txt
+	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
+	  --python-version 3.11 --group cloud -o local/requirements.txt
+	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
+	  --python-version 3.11 lambda_src/requirements.in -o lambda_src/requirements.txt
+
+certificates: install ## Write RDS's root certificates anew from the pinned npm package
+	@python -m local.root_certificates
+
+install:
+	@python3 -m local.install

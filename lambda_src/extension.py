@@ -1,0 +1,174 @@
+"""Client of the AWS Parameters and Secrets Lambda Extension.
+
+The extension serves this execution environment alone, on localhost, and caches what it
+reads; so both values are asked of it on every invocation and nothing is cached here.
+
+Sources: Systems Manager user guide, "Using Parameter Store parameters in AWS Lambda
+functions"; Secrets Manager user guide, "Use Secrets Manager secrets in Lambda functions".
+"""
+
+import json
+import os
+import random
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+from deadline import Deadline, DeadlineSocket, connect
+from errors import ConfigurationError, DependencyUnavailableError
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
+
+BUDGET: Final = 4.0
+"""Seconds for one value, all tries and pauses together."""
+TRY: Final = 1.5
+"""Seconds for one try; more than the extension's own timeout for its call to AWS."""
+LARGEST: Final = 512 * 1024
+"""Bytes: a secret is at most 65,536, and JSON's escapes make them at most six times as many."""
+
+
+class _Refusal(NamedTuple):
+    """What one kind of failed try means: how often to try at the most, and what to raise then."""
+
+    kind: str
+    tries: int
+    error: type[ConfigurationError] | type[DependencyUnavailableError]
+
+
+_UNTIL_BUDGET = 1000
+_NOT_YET = _Refusal("not ready", _UNTIL_BUDGET, DependencyUnavailableError)
+_BROKEN = _Refusal("broken answer", 2, DependencyUnavailableError)
+_SLOW = _Refusal("no answer", 2, DependencyUnavailableError)
+_UPSTREAM = _Refusal("server error", _UNTIL_BUDGET, DependencyUnavailableError)
+# Denied, missing and throttled look the same, so a few tries, and then it is not the throttle.
+_GENERIC = _Refusal("refused; the extension's lines in the function's log say why", 3, ConfigurationError)
+_TOKEN = _Refusal("session token refused", 2, ConfigurationError)
+_FINAL = _Refusal("unexpected status", 1, ConfigurationError)
+
+
+class Extension:
+    """The two reads that the extension offers, bounded by the deadline."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._pool = _Pool(deadline, int(os.environ.get("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "2773")))
+
+    def parameter(self, name: str) -> dict[str, Any]:
+        """Return Parameter Store's `Parameter` object (Name, Type, Value, Version, …).
+
+        Raises:
+            ConfigurationError: it cannot be read, or is encrypted.
+            DependencyUnavailableError: the extension did not answer in time.
+        """
+        answer = self._get("parameter", name, "/systemsmanager/parameters/get/?name=")
+        parameter = answer.get("Parameter")
+        if not isinstance(parameter, dict):
+            raise ConfigurationError(f"parameter {name}: the answer holds no Parameter", stage="parameter")
+        if parameter.get("Type") == "SecureString":
+            raise ConfigurationError(f"parameter {name}: a SecureString, where a String is read", stage="parameter")
+        return parameter
+
+    def secret(self, secret_id: str) -> dict[str, Any]:
+        """Return Secrets Manager's `GetSecretValue` answer (SecretString, VersionId, …).
+
+        Raises:
+            ConfigurationError: it cannot be read.
+            DependencyUnavailableError: the extension did not answer in time.
+        """
+        return self._get("secret", secret_id, "/secretsmanager/get?secretId=")
+
+    def _get(self, stage: str, name: str, path: str) -> dict[str, Any]:
+        started = time.monotonic()
+        seen: Counter[str] = Counter()
+        with self._deadline.limit(BUDGET):
+            while True:
+                answer = self._try(path + quote(name, safe=""))
+                if isinstance(answer, dict):
+                    return answer
+                refusal, facts = answer
+                seen[refusal.kind] += 1
+                attempts = seen.total()
+                # Half to one and a half of a pause that doubles from 50 to 800 ms.
+                pause = min(0.05 * 2 ** (attempts - 1), 0.8) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+                if seen[refusal.kind] >= refusal.tries or pause + 0.05 > self._deadline.remaining():
+                    raise refusal.error(
+                        f"{stage} {name}: {refusal.kind}",
+                        stage=stage,
+                        **facts,
+                        attempts=attempts,
+                        elapsed_ms=round((time.monotonic() - started) * 1000),
+                    )
+                time.sleep(pause)
+
+    def _try(self, path: str) -> dict[str, Any] | tuple[_Refusal, dict[str, object]]:
+        """Return the answer's object, or why there is none; never what else was received."""
+        try:
+            with self._deadline.limit(TRY):
+                status, body = self._request(path)
+        except (OSError, HTTPError) as error:
+            # Class names only: the texts of these may quote what was received.
+            names = [type(link).__name__ for link in (error, error.__cause__, error.__context__) if link]
+            facts: dict[str, object] = {"cause": "/".join(dict.fromkeys(names))}
+            if isinstance(error, NewConnectionError):
+                return _NOT_YET, facts
+            return (_SLOW if isinstance(error, (TimeoutError, ReadTimeoutError)) else _BROKEN), facts
+        facts = {"status": status}
+        if status == 200:
+            answer = None
+            with suppress(ValueError):  # Whose `doc` would be the whole answer.
+                answer = json.loads(body)
+            return answer if isinstance(answer, dict) else (_BROKEN, facts)
+        if status == 400:
+            return (_NOT_YET if b"not ready to serve traffic" in body else _GENERIC), facts
+        if status in (401, 403):
+            return _TOKEN, facts
+        return (_UPSTREAM if status == 429 or status >= 500 else _FINAL), facts
+
+    def _request(self, path: str) -> tuple[int, bytes]:
+        headers = {"X-Aws-Parameters-Secrets-Token": _session_token()}
+        response = self._pool.urlopen(
+            "GET", path, headers=headers, retries=False, redirect=False, preload_content=False
+        )
+        try:
+            body = response.read(LARGEST + 1)
+        except BaseException:
+            response.close()
+            raise
+        if len(body) > LARGEST:
+            response.close()
+            raise ProtocolError("answer too large")
+        response.release_conn()
+        return response.status, body
+
+
+class _Pool(HTTPConnectionPool):
+    """One kept connection to localhost; never a proxy, whatever the environment says."""
+
+    def __init__(self, deadline: Deadline, port: int) -> None:
+        class DeadlineConnection(HTTPConnection):
+            def _new_conn(self) -> DeadlineSocket:
+                try:
+                    return connect((self.host, port), deadline)
+                except OSError as error:
+                    raise NewConnectionError(self, type(error).__name__) from error
+
+        self.ConnectionCls = DeadlineConnection
+        super().__init__("localhost", port, maxsize=1)
+
+
+def _session_token() -> str:
+    """The function's session token, read at every call so that it is never stale.
+
+    Under SnapStart Lambda does not put it into the environment; the SDK's credential
+    chain finds it there (Systems Manager user guide).
+    """
+    token = os.environ.get("AWS_SESSION_TOKEN")
+    if token:
+        return token
+    import boto3
+
+    credentials = boto3.Session().get_credentials()
+    return (credentials and credentials.get_frozen_credentials().token) or ""

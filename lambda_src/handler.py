@@ -1,0 +1,160 @@
+"""The function: configuration and credentials through the extension, an answer from MySQL."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
+
+import secrets_manager
+from database import Credentials, Database
+from deadline import Deadline
+from errors import ConfigurationError, CredentialsRefusedError, DependencyUnavailableError, ServiceError
+from extension import Extension
+
+BUDGET: Final = 29.0
+"""Seconds for one invocation; less than the function's timeout."""
+MARGIN: Final = 0.5
+"""Seconds kept from Lambda's remaining time, to fail in words rather than be cut off."""
+
+logger = logging.getLogger("demoapp")
+
+
+class Context(Protocol):
+    """What this function uses of Lambda's context object."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda ends the invocation."""
+
+
+class Service:
+    """What one execution environment keeps between its invocations."""
+
+    def __init__(self) -> None:
+        self._deadline = Deadline()
+        self._extension = Extension(self._deadline)
+        self._database = Database(self._deadline)
+        self._refused_version_id = ""
+        self._durations: dict[str, float] = {}
+
+    def handle(self, event: object, context: Context) -> dict[str, Any]:
+        """Answer one invocation.
+
+        Returns:
+            `message` (the sentence), `database`, `tlsVersion`, and `serverVersion` when the
+            configuration's `enableVersion` is true.
+
+        Raises:
+            ServiceError: one of the four of `errors`, with what an operator needs.
+        """
+        self._deadline.start(min(BUDGET, context.get_remaining_time_in_millis() / 1000 - MARGIN))
+        self._durations = {}
+        reused = self._database.is_connected
+        facts: dict[str, object] = {"outcome": "ok"}
+        started = time.monotonic()
+        try:
+            return self._answer()
+        except ServiceError as error:
+            facts = {"outcome": type(error).__name__, **error.facts}
+            raise
+        finally:
+            logger.info(
+                "invocation.finished",
+                extra={
+                    **facts,
+                    "duration_ms": round((time.monotonic() - started) * 1000, 1),
+                    "remaining_ms": round(self._deadline.remaining() * 1000),
+                    "connection_reused": reused and "connect_ms" not in self._durations,
+                    "version_id": self._database.version_id,
+                    **{name: round(seconds * 1000, 1) for name, seconds in self._durations.items()},
+                },
+            )
+
+    def _answer(self) -> dict[str, Any]:
+        with self._timed("parameter_ms"):
+            config = self._config(f"/{os.environ['ENV']}/{os.environ['APP_CONFIG_PATH']}")
+        with self._timed("secret_ms"):
+            credentials = Credentials.parse(self._extension.secret(os.environ["CREDS_PATH"]))
+        columns = "DATABASE(), VERSION()" if config["enableVersion"] else "DATABASE()"
+        dbname, *version = self._query(f"SELECT {columns}", credentials)
+        answer = {
+            "message": f"DemoApp successfully loaded config {json.dumps(config)} "
+            f"and connected to RDS database {dbname}!",
+            "database": dbname,
+            "tlsVersion": self._database.tls_version,
+        }
+        if version:
+            answer["serverVersion"] = version[0]
+        return answer
+
+    def _config(self, name: str) -> dict[str, Any]:
+        value = self._extension.parameter(name).get("Value")
+        try:
+            config = json.loads(value) if isinstance(value, str) else None
+        except ValueError:
+            config = None
+        if not isinstance(config, dict):
+            raise ConfigurationError(f"parameter {name}: not a JSON object", stage="parameter")
+        if not isinstance(config.setdefault("enableVersion", False), bool):
+            raise ConfigurationError(f"parameter {name}: enableVersion is not true or false", stage="parameter")
+        return config
+
+    def _query(self, sql: str, credentials: Credentials) -> tuple[Any, ...]:
+        """Ask on the kept connection; on a new one when there is none, or once when it breaks."""
+        if self._database.is_connected:
+            try:
+                with self._timed("query_ms"):
+                    return self._database.query(sql)
+            except DependencyUnavailableError as error:
+                logger.warning("database.reconnecting", extra=error.facts)
+        with self._timed("connect_ms"):
+            self._connect(credentials)
+        with self._timed("query_ms"):
+            return self._database.query(sql)
+
+    def _connect(self, cached: Credentials) -> None:
+        """Log in with the cached credentials; when they are refused, once with those of now.
+
+        The extension may serve a version for its whole TTL after a rotation has replaced it,
+        and knows no forced refresh. A cached version once refused is not tried again, so
+        that a stale cache does not cost the server a denied login for each connection.
+        """
+        tried = ""
+        if cached.version_id != self._refused_version_id:
+            try:
+                self._database.connect(cached)
+                return
+            except CredentialsRefusedError:
+                self._refused_version_id = tried = cached.version_id
+        current = Credentials.parse(secrets_manager.read(os.environ["CREDS_PATH"], self._deadline))
+        if current.version_id == tried:
+            raise CredentialsRefusedError(
+                "database: access denied, and the secret has no newer version",
+                stage="connect",
+                version_id=tried,
+            )
+        self._database.connect(current)
+        if current.version_id == self._refused_version_id:
+            self._refused_version_id = ""
+        logger.warning(
+            "credentials.refreshed",
+            extra={"refused_version_id": cached.version_id, "version_id": current.version_id},
+        )
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._durations[name] = self._durations.get(name, 0) + time.monotonic() - started
+
+
+_service = Service()
+
+
+def lambda_handler(event: object, context: Context) -> dict[str, Any]:
+    """Lambda's entry point; see `Service.handle`."""
+    return _service.handle(event, context)

@@ -1,0 +1,168 @@
+"""A Lambda function in the private subnets, which may do nothing until it is told."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import aws_cdk as cdk
+import jsii
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from stacks.settings import Settings
+
+SOURCE: Final = Path(__file__).parent.parent / "lambda_src"
+RUNTIME: Final = lambda_.Runtime.PYTHON_3_13
+
+
+class VpcFunction(lambda_.Function):
+    """A function from lambda_src/ with a role, a log group and a security group of its own.
+
+    The role is closed: what CDK's grants would add to it is dropped, and each policy is
+    a managed one with a name, so that a reader finds every permission where the function
+    is declared.
+    """
+
+    execution_role: iam.Role
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: Settings,
+        handler: str,
+        vpc: ec2.IVpc,
+        statements: list[iam.PolicyStatement],
+        **kwargs: Any,
+    ) -> None:
+        # Siblings of the function, because the function's own scope exists only after super().
+        role = iam.Role(scope, f"{construct_id}Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        log_group = logs.LogGroup(
+            scope,
+            f"{construct_id}LogGroup",
+            retention=logs.RetentionDays.THREE_MONTHS,
+            removal_policy=cdk.RemovalPolicy.RETAIN if settings.is_prod else cdk.RemovalPolicy.DESTROY,
+        )
+        super().__init__(
+            scope,
+            construct_id,
+            code=function_code(),
+            handler=handler,
+            runtime=RUNTIME,
+            role=role.without_policy_updates(),
+            log_group=log_group,
+            logging_format=lambda_.LoggingFormat.JSON,
+            architecture=(
+                lambda_.Architecture.ARM_64 if settings.architecture == "arm64" else lambda_.Architecture.X86_64
+            ),
+            vpc=vpc,
+            vpc_subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED),
+            security_groups=[
+                ec2.SecurityGroup(
+                    scope,
+                    f"{construct_id}SecurityGroup",
+                    vpc=vpc,
+                    description=f"{construct_id} function",
+                    allow_all_outbound=False,
+                )
+            ],
+            **kwargs,
+        )
+        self.execution_role = role
+        self.node.add_dependency(
+            self._policy(
+                "Policy",
+                "What the function is for, its log and its network interfaces.",
+                *statements,
+                iam.PolicyStatement(
+                    actions=["logs:CreateLogStream", "logs:PutLogEvents"],
+                    resources=[log_group.log_group_arn],
+                ),
+                iam.PolicyStatement(
+                    actions=[
+                        "ec2:AssignPrivateIpAddresses",
+                        "ec2:CreateNetworkInterface",
+                        "ec2:DeleteNetworkInterface",
+                        "ec2:UnassignPrivateIpAddresses",
+                    ],
+                    resources=[self.stack.format_arn(service="ec2", resource="*", resource_name="*")],
+                ),
+            ),
+            self._policy(
+                "DescribePolicy",
+                "The calls a VPC function needs that IAM cannot narrow to a resource.",
+                iam.PolicyStatement(actions=["ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"], resources=["*"]),
+            ),
+        )
+        # The interfaces are Lambda's to manage; the code that runs behind them must not
+        # (Lambda developer guide, "Granting Lambda functions access to a VPC").
+        self._policy(
+            "DenyPolicy",
+            "Keeps the function's own code from the calls that Lambda makes in its name.",
+            iam.PolicyStatement(
+                effect=iam.Effect.DENY,
+                actions=["ec2:*"],
+                resources=["*"],
+                conditions={"ArnEquals": {"lambda:SourceFunctionArn": self.function_arn}},
+            ),
+        )
+
+    def _policy(self, name: str, description: str, *statements: iam.PolicyStatement) -> iam.ManagedPolicy:
+        """Attach a policy to the role.
+
+        From the policy's side (`roles`), so that the role waits for no policy: the key's
+        policy names the rotation function's role, and a policy of that role names the key.
+        Beside the function, so that the function can wait for it.
+        """
+        return iam.ManagedPolicy(
+            self.stack,
+            f"{self.node.id}{name}",
+            description=description,
+            roles=[self.execution_role],
+            statements=list(statements),
+        )
+
+
+def function_code() -> lambda_.Code:
+    """lambda_src/ and its dependencies as one package, made without Docker.
+
+    The package's hash is that of lambda_src/ itself: requirements.txt there names every
+    dependency's version and hash, so that the same source is always the same package,
+    and a package that is already in cdk.out/ is not made again.
+    """
+    return lambda_.Code.from_asset(
+        str(SOURCE),
+        exclude=["__pycache__", "*.pyc"],
+        bundling=cdk.BundlingOptions(
+            image=RUNTIME.bundling_image,  # Named because CDK requires one; never pulled.
+            local=LocalBundling(),
+        ),
+    )
+
+
+@jsii.implements(cdk.ILocalBundling)
+class LocalBundling:
+    """Makes the package with pip: pure Python wheels, each checked against its hash."""
+
+    def try_bundle(self, output_dir: str, *_: Any, **__: Any) -> bool:
+        """Fill `output_dir` (a path) and return True; the container is never the fallback.
+
+        Raises:
+            subprocess.CalledProcessError: pip could not install; its own words are on stderr.
+        """
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+                *("--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes"),
+                *("--target", output_dir, "--requirement", str(SOURCE / "requirements.txt")),
+            ],
+            check=True,
+        )
+        shutil.copytree(SOURCE, output_dir, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        return True

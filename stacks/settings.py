@@ -1,0 +1,247 @@
+"""What differs between environments, and what a user may choose.
+
+One constant per environment, each field overridden by a context key of the same
+name (`cdk deploy -c engine_version=8.0`), checked once and refused with every fault
+named at once. Nothing is repaired silently.
+"""
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final
+
+from aws_cdk import aws_rds as rds
+
+RESERVED_WORDS: Final = frozenset((Path(__file__).parent / "mysql_reserved_words.txt").read_text().split())
+"""Words reserved by MySQL 8.0 to 8.4 (MySQL reference manual, 11.3), lower case."""
+
+RDS_SCHEMAS: Final = frozenset({"innodb", "mysql", "sys"})
+RDS_USERS: Final = frozenset({"rdsadmin", "rdsrepladmin", "rdsproxyadmin", "mysql"})
+
+APPLICATION_USERNAME: Final = "demoapp"
+"""The serving function's database user; rotation alternates it with `demoapp_clone`."""
+
+INSTANCE_MEMORY_GIB: Final[Mapping[str, int]] = {
+    f"{family}.{size}": gib
+    for families, sizes in {
+        ("t3", "t4g"): {"micro": 1, "small": 2, "medium": 4, "large": 8, "xlarge": 16, "2xlarge": 32},
+        ("m6g", "m7g", "m8g"): {"large": 8, "xlarge": 16, "2xlarge": 32, "4xlarge": 64},
+        ("r6g", "r7g", "r8g"): {"large": 16, "xlarge": 32, "2xlarge": 64, "4xlarge": 128},
+    }.items()
+    for family in families
+    for size, gib in sizes.items()
+}
+"""Memory of the instance classes offered, in GiB (RDS user guide, "Hardware specifications")."""
+
+
+def _mysql_versions() -> list[str]:
+    constants = [name for name in dir(rds.MysqlEngineVersion) if re.match("VER_(5_7|[89])_[0-9]+", name)]
+    versions = [name[4:].lower().replace("_rds_", "-rds.").replace("_", ".") for name in constants]
+    return sorted(versions, key=lambda version: [int(part) for part in re.findall("[0-9]+", version)])
+
+
+MYSQL_VERSIONS: Final = _mysql_versions()
+"""The versions of RDS for MySQL from 5.7 on that this aws-cdk-lib knows, oldest first."""
+
+
+class SettingsError(ValueError):
+    """One or more settings are wrong; the message has a line for each fault."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def setting(
+    default: Any, doc: str, *, least: int | None = None, most: int | None = None, allowed: tuple[str, ...] = ()
+) -> Any:
+    """Declare a setting: its default, what it means, and the range or the values allowed."""
+    return field(default=default, metadata={"doc": doc, "least": least, "most": most, "allowed": allowed})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that may be chosen about one environment."""
+
+    env: str
+    vpc_cidr: str = setting("172.31.0.0/16", "address range of the VPC")
+    public_subnet_cidr: str = setting("172.31.3.0/24", "public subnet, made only for `egress=nat`")
+    private_subnet_a_cidr: str = setting("172.31.2.0/24", "private subnet in the first zone")
+    private_subnet_b_cidr: str = setting("172.31.1.0/24", "private subnet in the second zone")
+    egress: str = setting(
+        "endpoints",
+        "how functions reach AWS: VPC endpoints and no internet, or a NAT gateway",
+        allowed=("endpoints", "nat"),
+    )
+    database_name: str = setting("devDB", "the application's database")
+    database_username: str = setting("myadmin", "the master user, whose password RDS keeps and rotates")
+    engine_version: str = setting("8.4", "RDS for MySQL: a version, or a series for the newest that CDK knows")
+    instance_class: str = setting("t4g.micro", "RDS instance class", allowed=tuple(INSTANCE_MEMORY_GIB))
+    architecture: str = setting("arm64", "processor of the functions", allowed=("arm64", "x86_64"))
+    extension_layer_arn: str = setting("", "pin the extension's layer version; empty means AWS's newest")
+    parameter_ttl: int = setting(300, "seconds the extension caches the parameter", least=0, most=300)
+    secret_ttl: int = setting(300, "seconds the extension caches the secret", least=0, most=300)
+    reserved_concurrency: int = setting(10, "most execution environments of the function at once", least=1, most=1000)
+    rotation_days: int = setting(30, "days between rotations of the function's password", least=1, most=1000)
+
+    @property
+    def is_prod(self) -> bool:
+        """Whether data must outlive its stack."""
+        return self.env == "prod"
+
+    @property
+    def mysql_version(self) -> str:
+        """The exact version: itself, or the newest of the series that `engine_version` names.
+
+        Raises:
+            IndexError: CDK knows no such version; `from_context` refuses those.
+        """
+        chosen = self.engine_version
+        return [each for each in MYSQL_VERSIONS if each == chosen or each.startswith(f"{chosen}.")][-1]
+
+    @property
+    def is_extended_support(self) -> bool:
+        """Whether the engine version has left standard support and is billed for extended support.
+
+        5.7 left it on 2024-02-29, 8.0 on 2026-07-31 (RDS user guide, "Supported MySQL versions").
+        """
+        return self.engine_version.startswith(("5.", "8.0"))
+
+    @property
+    def connections(self) -> int:
+        """Connections the instance class leaves to the function.
+
+        RDS sets max_connections to {DBInstanceClassMemory/12582880}, and
+        DBInstanceClassMemory is the class's memory less what the operating system and
+        RDS itself take (RDS user guide, "Quotas and constraints"). A quarter is left
+        to that difference, to the rotation function and to an operator.
+        """
+        return INSTANCE_MEMORY_GIB[self.instance_class] * 2**30 // 12582880 * 3 // 4
+
+
+ENVIRONMENTS: Final[Mapping[str, Settings]] = {
+    "dev": Settings(env="dev"),
+    "prod": Settings(env="prod", instance_class="m7g.large", reserved_concurrency=100),
+}
+
+
+def from_context(context: Mapping[str, Any]) -> Settings:
+    """Return the settings of the environment that the context chooses (`env`, default dev).
+
+    Keys that hold `:`, `@` or `-` belong to CDK itself and are passed over.
+
+    Raises:
+        SettingsError: naming every fault, with what would be right.
+    """
+    given = {key: value for key, value in context.items() if not re.search("[:@-]", key)}
+    faults: list[str] = []
+    env = str(given.pop("env", "dev"))
+    if env not in ENVIRONMENTS:
+        faults.append(f"env={env}: unknown environment; allowed: {', '.join(ENVIRONMENTS)}")
+    base = ENVIRONMENTS.get(env, ENVIRONMENTS["dev"])
+    known = {each.name: each for each in fields(Settings) if each.name != "env"}
+    overrides: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in known:
+            nearest = difflib.get_close_matches(key, [*known, "env"], n=1, cutoff=0)[0]
+            faults.append(f"{key}={value}: unknown setting; did you mean {nearest}?")
+        elif known[key].type is int and not re.fullmatch("[0-9]+", str(value)):
+            faults.append(f"{key}={value}: not a whole number; {_allowed(known[key])}")
+        else:
+            overrides[key] = int(value) if known[key].type is int else str(value)
+    settings = replace(base, **overrides)
+    faults += _faults(settings, known)
+    if faults:
+        raise SettingsError(faults)
+    return settings
+
+
+def _allowed(declared: Field[Any]) -> str:
+    if declared.metadata["allowed"]:
+        return f"allowed: {', '.join(declared.metadata['allowed'])}"
+    return f"allowed: {declared.metadata['least']} to {declared.metadata['most']}"
+
+
+def _faults(settings: Settings, known: Mapping[str, Field[Any]]) -> list[str]:
+    faults = []
+    for name, declared in known.items():
+        value = getattr(settings, name)
+        least, most = declared.metadata["least"], declared.metadata["most"]
+        if (least is not None and not least <= value <= most) or (
+            declared.metadata["allowed"] and value not in declared.metadata["allowed"]
+        ):
+            faults.append(f"{name}={value}: {_allowed(declared)}")
+    faults += _address_faults(settings)
+    faults += _name_faults("database_name", settings.database_name, 64, RDS_SCHEMAS)
+    faults += _name_faults(
+        "database_username",
+        settings.database_username,
+        16,
+        RDS_USERS | {APPLICATION_USERNAME, f"{APPLICATION_USERNAME}_clone"},
+    )
+    series = list(dict.fromkeys(".".join(version.split(".")[:2]) for version in MYSQL_VERSIONS))
+    if settings.engine_version not in [*series, *MYSQL_VERSIONS]:
+        faults.append(
+            f"engine_version={settings.engine_version}: not a version of RDS for MySQL that CDK knows; "
+            f"allowed: {', '.join(series)}, or an exact one of these that aws-cdk-lib lists, as {MYSQL_VERSIONS[-1]}"
+        )
+    if settings.engine_version.startswith("5.") and not settings.instance_class.startswith("t3."):
+        faults.append(
+            f"instance_class={settings.instance_class}: MySQL 5.7 does not run on Graviton; "
+            f"allowed: {', '.join(name for name in INSTANCE_MEMORY_GIB if name.startswith('t3.'))}"
+        )
+    if settings.extension_layer_arn and not re.fullmatch(
+        r"arn:aws[\w-]*:lambda:[\w-]+:\d{12}:layer:[\w-]+:\d+", settings.extension_layer_arn
+    ):
+        faults.append(
+            f"extension_layer_arn={settings.extension_layer_arn}: not a layer version's ARN, as "
+            "arn:aws:lambda:us-east-1:177933569100:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:99"
+        )
+    if settings.instance_class in INSTANCE_MEMORY_GIB and settings.reserved_concurrency > settings.connections:
+        faults.append(
+            f"reserved_concurrency={settings.reserved_concurrency}: each execution environment holds one "
+            f"connection, and {settings.instance_class} carries {settings.connections}; "
+            f"allowed: 1 to {settings.connections}, or a larger instance_class"
+        )
+    return faults
+
+
+def _address_faults(settings: Settings) -> list[str]:
+    faults = []
+    networks: dict[str, ipaddress.IPv4Network] = {}
+    for name in ("vpc_cidr", "public_subnet_cidr", "private_subnet_a_cidr", "private_subnet_b_cidr"):
+        value = getattr(settings, name)
+        try:
+            network = ipaddress.IPv4Network(value, strict=False)
+        except ValueError:
+            faults.append(f"{name}={value}: not an IPv4 address range, as 172.31.0.0/16")
+            continue
+        if str(network) != value:
+            faults.append(f"{name}={value}: not in the form of a range's first address and length, as {network}")
+        elif not 16 <= network.prefixlen <= 28:
+            faults.append(f"{name}={value}: a VPC and its subnets are /16 to /28")
+        else:
+            networks[name] = network
+    vpc = networks.pop("vpc_cidr", None)
+    for name, network in networks.items():
+        if vpc and not network.subnet_of(vpc):
+            faults.append(f"{name}={network}: outside vpc_cidr={vpc}")
+    for (name, network), (other, other_network) in combinations(networks.items(), 2):
+        if network.overlaps(other_network):
+            faults.append(f"{name}={network}: overlaps {other}={other_network}")
+    return faults
+
+
+def _name_faults(name: str, value: str, longest: int, taken: frozenset[str]) -> list[str]:
+    """What RDS for MySQL refuses in a name (RDS API reference, CreateDBInstance)."""
+    if not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{longest - 1}}}", value):
+        return [f"{name}={value}: a letter, then letters, digits or underscores, {longest} in all at the most"]
+    if value.lower() in RESERVED_WORDS or (value.lower().endswith("_schema") and name == "database_name"):
+        return [f"{name}={value}: a reserved word of MySQL; choose another name"]
+    if value.lower() in taken:
+        return [f"{name}={value}: taken by RDS or by this application; choose another name"]
+    return []
