@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pymysql
+
 from deadline import Deadline, connect, tls_context
 from errors import (
     ConfigurationError,
@@ -93,14 +94,14 @@ def _port(value: object) -> int:
 class Database:
     """A kept connection, verified, bounded by the deadline, and never trusted for long."""
 
-    def __init__(self, deadline: Deadline, root_certificates: Path = ROOT_CERTIFICATES) -> None:
+    def __init__(self, deadline: Deadline) -> None:
         """Load the certificates: over 20 ms, so before the first invocation and once.
 
         Raises:
             FileNotFoundError: they are not in the package.
         """
         self._deadline = deadline
-        self._context = tls_context(str(root_certificates), deadline)
+        self._context = tls_context(str(ROOT_CERTIFICATES), deadline)
         self._connection: pymysql.Connection[Any] | None = None
         self._opened = self._used = 0.0
         self.tls_version = ""

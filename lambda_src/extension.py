@@ -16,11 +16,12 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from deadline import Deadline, DeadlineSocket, connect
-from errors import ConfigurationError, DependencyUnavailableError
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
+
+from deadline import Deadline, DeadlineSocket, connect
+from errors import ConfigurationError, DependencyUnavailableError
 
 BUDGET: Final = 4.0
 """Seconds for one value, all tries and pauses together."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+
 from database import Credentials, Database
 from deadline import Deadline
 from errors import ConfigurationError, DependencyUnavailableError

@@ -10,7 +10,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from ssl import create_default_context
 from typing import Any, Final
@@ -36,6 +35,7 @@ class LocalCloud:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._state = folder / "cloud.json"
+        self._process: subprocess.Popen[bytes] | None = None
         self._given: dict[str, Any] = json.loads(self._state.read_text()) if self._state.exists() else {}
 
     @property
@@ -102,7 +102,7 @@ class LocalCloud:
             **{key: self.variables[key] for key in ("AWS_SECRET_ACCESS_KEY", "AWS_CA_BUNDLE")},
         }
         with (self.folder / "log").open("wb") as log:
-            process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [CLOUD / "bin" / "python", "-m", "local.cloud"],
                 cwd=self.folder,
                 env=env,
@@ -111,7 +111,7 @@ class LocalCloud:
                 stderr=log,
                 start_new_session=True,
             )
-        self._given["pid"] = process.pid
+        self._given["pid"] = self._process.pid
         self._state.touch(mode=0o600)
         self._state.write_text(json.dumps(self._given))
         context = create_default_context(cafile=str(certificates.ca))
@@ -122,7 +122,7 @@ class LocalCloud:
                 urllib.request.urlopen(url, context=context, timeout=5).close()  # noqa: S310 - https
                 return
             except (urllib.error.URLError, OSError):
-                if process.poll() is not None or time.monotonic() > give_up:
+                if self._process.poll() is not None or time.monotonic() > give_up:
                     self.stop()
                     raise CloudError(f"the cloud did not start:\n{self.log()[-3000:]}") from None
                 time.sleep(0.05)
@@ -134,10 +134,12 @@ class LocalCloud:
         pid = self._given["pid"]
         os.kill(pid, signal.SIGTERM)
         give_up = time.monotonic() + 30
-        while self.is_running and _reap(pid):
+        while self.is_running:
             if time.monotonic() > give_up:
                 os.killpg(pid, signal.SIGKILL)
             time.sleep(0.05)
+        if self._process:
+            self._process.wait()
 
     def log(self) -> str:
         """What the emulator printed so far."""
@@ -201,10 +203,3 @@ class LocalCloud:
 def _synthesis(folder: Path, context: tuple[str, ...]) -> list[str]:
     """Options for a synthesis of its own, so that two clouds do not share an output folder."""
     return [f"--output={folder / 'cdk.out'}", *(f"--context={each}" for each in context)]
-
-
-def _reap(pid: int) -> bool:
-    """Take the end of a child of ours, which would stand in /proc till then; always true."""
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    return True

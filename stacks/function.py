@@ -154,15 +154,19 @@ class LocalBundling:
         """Fill `output_dir` (a path) and return True; the container is never the fallback.
 
         Raises:
-            subprocess.CalledProcessError: pip could not install; its own words are on stderr.
+            subprocess.CalledProcessError: pip could not install; its own words go to standard error.
         """
-        subprocess.run(
+        pip = subprocess.run(
             [
                 *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
                 *("--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes"),
                 *("--target", output_dir, "--requirement", str(SOURCE / "requirements.txt")),
             ],
-            check=True,
+            capture_output=True,
+            text=True,
         )
+        if pip.returncode:
+            sys.stderr.write(pip.stderr)
+            pip.check_returncode()
         shutil.copytree(SOURCE, output_dir, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         return True

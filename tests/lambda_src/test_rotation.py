@@ -1,0 +1,307 @@
+"""Rotation between two users: always one current version, always a user that works."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import botocore.exceptions
+import pytest
+
+from errors import ConfigurationError, CredentialsRefusedError
+from rotation import Rotation, alternate, quoted_for_grant
+from tests.aws import AWS
+from tests.lambda_src.conftest import CANARY, MASTER_ID, SECRET_ID, Server, connection_details
+
+STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
+PRIVILEGES = "GRANT SELECT, INSERT, UPDATE, DELETE ON `dev\\_DB`.* TO"
+
+
+def _event(step: str, token: str, secret_id: str = SECRET_ID) -> dict[str, str]:
+    return {"Step": step, "SecretId": secret_id, "ClientRequestToken": token}
+
+
+def _rotate(rotation: Rotation, token: str) -> None:
+    for step in STEPS:
+        rotation.handle(_event(step, token), 60)
+
+
+def _logs_in(server: Server, value: dict[str, Any]) -> bool:
+    return bool(server.execute("SELECT 1", user=value["username"], password=value["password"]))
+
+
+def test_the_first_rotation_makes_both_users(aws: AWS, server: Server, rotate: Callable[[], str]) -> None:
+    _, first = aws.current(SECRET_ID)
+    token = rotate()
+    current_token, current = aws.current(SECRET_ID)
+    assert current_token == token
+    assert (first["username"], current["username"]) == ("demoapp", "demoapp_clone")
+    assert _logs_in(server, current)
+    # Handed out before the rotation, and so valid until the one after next.
+    assert _logs_in(server, first)
+
+
+def test_each_rotation_gives_the_other_user_a_new_password(aws: AWS, server: Server, rotate: Callable[[], str]) -> None:
+    seen = [aws.current(SECRET_ID)[1]]
+    for _ in range(4):
+        rotate()
+        seen.append(aws.current(SECRET_ID)[1])
+        assert _logs_in(server, seen[-1])
+        assert _logs_in(server, seen[-2])
+    assert [value["username"] for value in seen] == ["demoapp", "demoapp_clone"] * 2 + ["demoapp"]
+    assert len({value["password"] for value in seen}) == 5
+    with pytest.raises(Exception, match="1045"):
+        _logs_in(server, seen[-3])
+
+
+def test_only_user_and_password_change(aws: AWS, server: Server, rotate: Callable[[], str]) -> None:
+    rotate()
+    _, current = aws.current(SECRET_ID)
+    changed = {"username": current["username"], "password": current["password"]}
+    assert current == connection_details(server) | changed
+
+
+@pytest.mark.parametrize("user", ["demoapp", "demoapp_clone"])
+def test_the_users_have_four_privileges_on_one_database_and_must_use_tls(
+    aws: AWS, server: Server, rotate: Callable[[], str], user: str
+) -> None:
+    rotate()
+    usage, *grants = [row[0] for row in server.execute(f"SHOW GRANTS FOR {user}@'%'")]
+    assert usage.startswith("GRANT USAGE ON *.* TO")
+    assert [grant.startswith(PRIVILEGES) for grant in grants] == [True]
+    assert "GRANT OPTION" not in usage + grants[0]
+    (tls,) = server.execute(f"SELECT ssl_type FROM mysql.user WHERE user = '{user}'")
+    assert tls in (("ANY",), (b"ANY",))
+
+
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_every_step_can_be_repeated(aws: AWS, server: Server, repeats: int) -> None:
+    rotation = Rotation()
+    token = aws.stage_rotation(SECRET_ID)
+    for step in STEPS:
+        for _ in range(repeats):
+            rotation.handle(_event(step, token), 60)
+    assert aws.current(SECRET_ID)[0] == token
+    assert _logs_in(server, aws.current(SECRET_ID)[1])
+
+
+class Crash(BaseException):
+    """The function's end at a point where nobody expected it."""
+
+
+class Effects:
+    """Counts the effects of a rotation, and ends it before or after the chosen one."""
+
+    def __init__(self, rotation: Rotation, crash_at: int, *, after: bool) -> None:
+        self.count = 0
+        self._crash_at = crash_at
+        self._after = after
+        for owner, names in (
+            (rotation._client, ("put_secret_value", "update_secret_version_stage")),
+            (rotation._database, ("query",)),
+        ):
+            for name in names:
+                setattr(owner, name, self._counted(getattr(owner, name)))
+
+    def _counted(self, effect: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.count += 1
+            if self.count == self._crash_at and not self._after:
+                raise Crash
+            result = effect(*args, **kwargs)
+            if self.count == self._crash_at:
+                raise Crash
+            return result
+
+        return counted
+
+
+EFFECTS = 10
+"""Of a rotation; a test counts them."""
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("crash_at", range(1, EFFECTS + 1))
+def test_after_a_crash_anywhere_the_retry_ends_well(
+    aws: AWS,
+    server: Server,
+    crash_at: int,
+    after: bool,  # noqa: FBT001
+) -> None:
+    first_token, first = aws.current(SECRET_ID)
+    token = aws.stage_rotation(SECRET_ID)
+    rotation = Rotation()
+    Effects(rotation, crash_at, after=after)
+    with pytest.raises(Crash):
+        _rotate(rotation, token)
+    # Whatever has happened, what everybody reads is whole: a version from before, or the new one.
+    assert aws.current(SECRET_ID)[0] in (first_token, token)
+    _rotate(Rotation(), token)
+    current_token, current = aws.current(SECRET_ID)
+    assert current_token == token
+    assert _logs_in(server, current)
+    assert _logs_in(server, first)
+    (_, grant) = server.execute(f"SHOW GRANTS FOR {current['username']}@'%'")
+    assert grant[0].startswith(PRIVILEGES)
+
+
+def test_a_rotation_has_as_many_effects_as_are_crashed(aws: AWS) -> None:
+    rotation = Rotation()
+    effects = Effects(rotation, 0, after=False)
+    _rotate(rotation, aws.stage_rotation(SECRET_ID))
+    assert effects.count == EFFECTS
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_two_invocations_at_once_leave_one_current_version(aws: AWS, server: Server, attempt: int) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    failures: list[BaseException] = []
+
+    def take(step: str, barrier: threading.Barrier, rotation: Rotation) -> None:
+        barrier.wait()
+        try:
+            rotation.handle(_event(step, token), 60)
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    pair = (Rotation(), Rotation())
+    for step in STEPS:
+        barrier = threading.Barrier(2)
+        threads = [threading.Thread(target=take, args=(step, barrier, rotation)) for rotation in pair]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    assert [token for token, stages in aws.stages(SECRET_ID).items() if "AWSCURRENT" in stages] == [token]
+    assert _logs_in(server, aws.current(SECRET_ID)[1])
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (_event("createsecret", "?"), "unknown step 'createsecret'"),
+        ({}, "unknown step ''"),
+        (_event("createSecret", "?", "arn:nobody"), "secret arn:nobody: there is none"),
+        (_event("createSecret", "not-staged"), "version not-staged is not staged for rotation"),
+        (_event("setSecret", "?", SECRET_ID + "-not-rotated"), "rotation is not enabled"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(aws: AWS, event: dict[str, str], message: str) -> None:
+    aws.add_secret(SECRET_ID + "-not-rotated", {})
+    before = json.dumps(aws.secrets, default=sorted)
+    with pytest.raises(ConfigurationError, match=message):
+        Rotation().handle(event, 60)
+    assert json.dumps(aws.secrets, default=sorted) == before
+
+
+@pytest.mark.parametrize("stages", ["AWSPREVIOUS", "CUSTOM"])
+def test_a_version_with_another_label_is_refused(aws: AWS, stages: str) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    aws.secrets[SECRET_ID][token]["Stages"] = {stages}
+    with pytest.raises(ConfigurationError, match=f"not staged for rotation .stages={stages}"):
+        Rotation().handle(_event("finishSecret", token), 60)
+
+
+def test_a_step_for_the_current_version_does_nothing(aws: AWS, rotate: Callable[[], str]) -> None:
+    token = rotate()
+    before = json.dumps(aws.secrets, default=sorted)
+    _rotate(Rotation(), token)
+    assert json.dumps(aws.secrets, default=sorted) == before
+
+
+def test_setting_before_creating_is_refused(aws: AWS) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    with pytest.raises(ConfigurationError, match="no such version"):
+        Rotation().handle(_event("setSecret", token), 60)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"host": "elsewhere"}, "is for another database"),
+        ({"dbname": "mysql"}, "is for another database"),
+        ({"username": "myadmin"}, "is not for the other user"),
+    ],
+)
+def test_a_pending_version_for_something_else_is_refused(aws: AWS, changed: dict[str, str], message: str) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    rotation = Rotation()
+    rotation.handle(_event("createSecret", token), 60)
+    pending = aws.secrets[SECRET_ID][token]
+    pending["SecretString"] = json.dumps(json.loads(pending["SecretString"]) | changed)
+    with pytest.raises(ConfigurationError, match=message):
+        rotation.handle(_event("setSecret", token), 60)
+
+
+def test_a_missing_master_is_named(aws: AWS) -> None:
+    aws.secrets[SECRET_ID].clear()
+    aws.secrets.pop(MASTER_ID)
+    aws.add_secret(SECRET_ID, {**_details(aws), "masterarn": "arn:gone"})
+    token = aws.stage_rotation(SECRET_ID)
+    rotation = Rotation()
+    rotation.handle(_event("createSecret", token), 60)
+    with pytest.raises(ConfigurationError, match="its masterarn names no secret"):
+        rotation.handle(_event("setSecret", token), 60)
+
+
+def _details(aws: AWS) -> dict[str, Any]:
+    return {"host": "localhost", "dbname": "dev_DB", "username": "demoapp", "password": CANARY}
+
+
+def test_a_master_who_is_refused_is_a_credentials_error(aws: AWS) -> None:
+    aws.set_current(MASTER_ID, {"username": "myadmin", "password": CANARY + "wrong"})
+    token = aws.stage_rotation(SECRET_ID)
+    rotation = Rotation()
+    rotation.handle(_event("createSecret", token), 60)
+    with pytest.raises(CredentialsRefusedError) as refused:
+        rotation.handle(_event("setSecret", token), 60)
+    assert CANARY not in str(refused.value)
+
+
+def test_secrets_managers_refusal_names_the_step_and_the_code(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    rotation = Rotation()
+    token = aws.stage_rotation(SECRET_ID)
+
+    def denied(**_: object) -> None:
+        raise botocore.exceptions.ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetRandomPassword")
+
+    monkeypatch.setattr(rotation._client, "get_random_password", denied)
+    with pytest.raises(Exception, match=r"refused \(step=createSecret, code=AccessDeniedException\)"):
+        rotation.handle(_event("createSecret", token), 60)
+
+
+def test_no_password_reaches_a_log(
+    aws: AWS, server: Server, rotate: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for _ in range(2):
+        rotate()
+    passwords = {json.loads(version["SecretString"])["password"] for version in aws.secrets[SECRET_ID].values()}
+    assert len(passwords) == 3
+    statements = server.general_log()
+    assert "ALTER USER 'demoapp'" in statements
+    ours = "".join(record.getMessage() + repr(vars(record)) for record in caplog.records if "demoapp" in record.name)
+    assert "rotation.step" in ours
+    for password in passwords | {server.master_password}:
+        assert password not in statements
+        assert password not in ours
+
+
+@pytest.mark.parametrize(("user", "other"), [("demoapp", "demoapp_clone"), ("demoapp_clone", "demoapp")])
+def test_the_two_users_alternate(user: str, other: str) -> None:
+    assert alternate(user) == other
+
+
+def test_a_name_too_long_for_its_clone_is_refused() -> None:
+    assert alternate("a" * 26) == "a" * 26 + "_clone"
+    with pytest.raises(ConfigurationError, match="leaves no room for _clone in 32 characters"):
+        alternate("a" * 27)
+
+
+@pytest.mark.parametrize(
+    ("name", "quoted"), [("devDB", "`devDB`"), ("dev_DB", "`dev\\_DB`"), ("a`b", "`a``b`"), ("a%", "`a\\%%`")]
+)
+def test_a_databases_name_is_quoted_and_its_wildcards_are_none(name: str, quoted: str) -> None:
+    assert quoted_for_grant(name) == quoted

@@ -1,0 +1,232 @@
+"""The whole application in the emulated cloud, by the real CDK: what is deployed is what answers."""
+
+import base64
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import botocore.exceptions
+import pytest
+
+from local.install import LOCAL, ROOT, environment
+from local.running import ACCOUNT, REGION, LocalCloud
+
+
+@pytest.fixture(scope="session")
+def outputs(cloud: LocalCloud) -> dict[str, str]:
+    return dict(cloud.outputs("Dev-Service"))
+
+
+@pytest.fixture(scope="session")
+def invoke(cloud: LocalCloud, outputs: dict[str, str]) -> Callable[[], dict[str, Any]]:
+    """Invoke the deployed function; its payload, with `FunctionError` and the log's end beside it."""
+    client = cloud.client("lambda")
+
+    def invoke() -> dict[str, Any]:
+        result = client.invoke(FunctionName=outputs["FunctionName"], LogType="Tail")
+        log = base64.b64decode(result.get("LogResult", "")).decode()
+        payload: dict[str, Any] = json.loads(result["Payload"].read())
+        return {"error": result.get("FunctionError"), "log": log} | payload
+
+    return invoke
+
+
+def _wait_for_rotation(cloud: LocalCloud, secret_id: str) -> None:
+    secrets = cloud.client("secretsmanager")
+    give_up = time.monotonic() + 20
+    while ["AWSPENDING"] in secrets.describe_secret(SecretId=secret_id)["VersionIdsToStages"].values():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def test_the_deployed_function_answers(invoke: Callable[[], dict[str, Any]]) -> None:
+    answer = invoke()
+    assert answer["error"] is None
+    config = '{"enableVersion": true, "version": 1, "app": "DemoApp"}'
+    assert answer["message"] == f"DemoApp successfully loaded config {config} and connected to RDS database devDB!"
+    assert answer["database"] == "devDB"
+    assert answer["tlsVersion"] in ("TLSv1.2", "TLSv1.3")
+    assert answer["serverVersion"]
+
+
+def test_the_extension_is_asked_every_time_and_aws_once(
+    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]]
+) -> None:
+    invoke()
+
+    def asked() -> int:
+        attribute = {"AttributeKey": "EventName", "AttributeValue": "GetSecretValue"}
+        return len(cloud.client("cloudtrail").lookup_events(LookupAttributes=[attribute])["Events"])
+
+    before = asked()
+    assert all(invoke()["error"] is None for _ in range(20))
+    assert asked() == before
+
+
+def test_the_log_tells_what_happened_and_no_secret(
+    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]], outputs: dict[str, str]
+) -> None:
+    answer = invoke()
+    (line,) = [line for line in answer["log"].splitlines() if "invocation.finished" in line]
+    record = json.loads(line)
+    assert record["outcome"] == "ok"
+    assert record["connection_reused"] is True
+    secret = cloud.client("secretsmanager").get_secret_value(SecretId=outputs["DatabaseSecretArn"])
+    assert record["version_id"] == secret["VersionId"]
+    assert json.loads(secret["SecretString"])["password"] not in (ROOT / cloud.folder / "log").read_text()
+
+
+def test_the_function_logs_in_as_its_own_user_and_not_as_the_master(cloud: LocalCloud, outputs: dict[str, str]) -> None:
+    secret = cloud.client("secretsmanager").get_secret_value(SecretId=outputs["DatabaseSecretArn"])
+    value = json.loads(secret["SecretString"])
+    assert {"engine", "host", "port", "dbname", "username", "password", "masterarn"} == set(value)
+    assert value["username"] in ("demoapp", "demoapp_clone")
+    assert value["engine"] == "mysql"
+
+
+def _as_role_of(cloud: LocalCloud, function_name: str, service: str) -> Any:
+    """A client with the credentials of the function's role."""
+    configuration = cloud.client("lambda").get_function_configuration(FunctionName=function_name)
+    iam = cloud.client("iam")
+    role = configuration["Role"].rpartition("/")[2]
+    trust = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
+    administrator = {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
+    extended = {**trust, "Statement": [*trust["Statement"], _trusting(administrator)]}
+    iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(extended))
+    try:
+        session = cloud.client("sts").assume_role(RoleArn=configuration["Role"], RoleSessionName="test")["Credentials"]
+    finally:
+        iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(trust))
+    return cloud.client(
+        service,
+        aws_access_key_id=session["AccessKeyId"],
+        aws_secret_access_key=session["SecretAccessKey"],
+        aws_session_token=session["SessionToken"],
+    )
+
+
+def _trusting(principal: dict[str, str]) -> dict[str, object]:
+    return {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+
+
+def test_the_serving_role_reads_its_own_secret_and_is_denied_the_masters(
+    cloud: LocalCloud, outputs: dict[str, str]
+) -> None:
+    own = outputs["DatabaseSecretArn"]
+    administrator = cloud.client("secretsmanager")
+    master = json.loads(administrator.get_secret_value(SecretId=own)["SecretString"])["masterarn"]
+    assert "password" in administrator.get_secret_value(SecretId=master)["SecretString"]
+    client = _as_role_of(cloud, outputs["FunctionName"], "secretsmanager")
+    assert client.get_secret_value(SecretId=own)["VersionId"]
+    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+        client.get_secret_value(SecretId=master)
+    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+        client.put_secret_value(SecretId=own, SecretString="{}")
+    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+        client.describe_secret(SecretId=own)
+
+
+def test_the_serving_role_reads_its_own_parameter_and_no_other(cloud: LocalCloud, outputs: dict[str, str]) -> None:
+    cloud.client("ssm").put_parameter(Name="/dev/other", Value="x", Type="String", Overwrite=True)
+    client = _as_role_of(cloud, outputs["FunctionName"], "ssm")
+    assert client.get_parameter(Name=outputs["ParameterName"])["Parameter"]["Value"]
+    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+        client.get_parameter(Name="/dev/other")
+    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+        client.put_parameter(Name=outputs["ParameterName"], Value="{}", Overwrite=True)
+
+
+def test_a_rotation_goes_through_the_deployed_function_and_invocations_go_on(
+    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]], outputs: dict[str, str]
+) -> None:
+    secrets = cloud.client("secretsmanager")
+    secret_id = outputs["DatabaseSecretArn"]
+    before = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])
+    secrets.rotate_secret(SecretId=secret_id)
+    _wait_for_rotation(cloud, secret_id)
+    after = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])
+    assert {before["username"], after["username"]} == {"demoapp", "demoapp_clone"}
+    assert after["password"] != before["password"]
+    assert invoke()["error"] is None
+
+
+def test_deploying_again_changes_nothing(cloud: LocalCloud) -> None:
+    printed = cloud.deploy()
+    assert printed.count("(no changes)") == 3
+
+
+def test_the_diff_is_empty(cloud: LocalCloud) -> None:
+    printed = cloud.cdk("diff", "--all", "--fail", f"--output={cloud.folder / 'cdk.out'}")
+    assert "Number of stacks with differences: 0" in printed
+
+
+def test_the_database_server_runs_as_nobody_important_and_listens_here_only(cloud: LocalCloud) -> None:
+    (pid_file,) = cloud.folder.glob("*/pid")
+    process = Path("/proc") / pid_file.read_text().strip()
+    assert process.stat().st_uid != 0
+    command = process.joinpath("cmdline").read_bytes().decode()
+    assert "--bind-address=127.0.0.1" in command
+    assert "--require-secure-transport=ON" in command
+    assert pid_file.parent.stat().st_mode & 0o077 == 0
+
+
+def test_the_database_is_where_the_instance_says(cloud: LocalCloud) -> None:
+    (instance,) = cloud.client("rds").describe_db_instances()["DBInstances"]
+    assert instance["MultiAZ"] is True
+    assert instance["Endpoint"]["Address"] == "localhost"
+
+
+def test_any_aws_client_finds_the_cloud_by_its_exports(cloud: LocalCloud, tmp_path: Path) -> None:
+    from local.__main__ import write_exports
+
+    exports = tmp_path / "env"
+    write_exports(cloud, exports)
+    assert exports.stat().st_mode & 0o077 == 0
+    program = "import boto3; print(boto3.client('sts').get_caller_identity()['Account'])"
+    shell = subprocess.run(
+        ["sh", "-c", f'. "{exports}" && python -c "{program}"'],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shell.stdout.strip() == ACCOUNT
+
+
+@pytest.fixture
+def second_cloud() -> Iterator[LocalCloud]:
+    cloud = LocalCloud(LOCAL / "test-second")
+    try:
+        cloud.start()
+        cloud.bootstrap()
+        yield cloud
+    finally:
+        cloud.stop()
+
+
+def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud: LocalCloud) -> None:
+    context = ("env=prod", "egress=nat", "database_name=shop", "rotation_days=7")
+    second_cloud.deploy(*context)
+    function_name = second_cloud.outputs("Prod-Service")["FunctionName"]
+    client = second_cloud.client("lambda")
+    answer = json.loads(client.invoke(FunctionName=function_name)["Payload"].read())
+    assert answer["database"] == "shop", answer
+    (pid_file,) = second_cloud.folder.glob("*/pid")
+    process = Path("/proc") / pid_file.read_text().strip()
+    assert process.exists()
+    second_cloud.destroy(*context)
+    assert not process.exists()
+    left = second_cloud.client("cloudformation").describe_stacks()["Stacks"]
+    assert [stack["StackName"] for stack in left] == ["CDKToolkit"]
+
+
+def test_the_cloud_ends_with_all_it_started_and_nothing_else(second_cloud: LocalCloud) -> None:
+    mine = os.getpid()
+    second_cloud.stop()
+    assert not second_cloud.is_running
+    assert Path(f"/proc/{mine}").exists()
+    assert REGION == "us-east-1"

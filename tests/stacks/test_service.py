@@ -1,0 +1,185 @@
+"""The function: what it is given, what it may do, and whom it reaches."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import database
+import extension
+import handler
+import secrets_manager
+from stacks.function import SOURCE
+from tests.conftest import Templates
+
+
+def _function(templates: Templates, entry: str = "handler.lambda_handler") -> dict[str, Any]:
+    function: dict[str, Any]
+    (function,) = [
+        each["Properties"]
+        for each in templates.resources("AWS::Lambda::Function").values()
+        if each["Properties"]["Handler"] == entry
+    ]
+    return function
+
+
+def _statements(templates: Templates, role: str) -> list[dict[str, Any]]:
+    """All statements of all policies of the role whose logical id begins so."""
+    statements: list[dict[str, Any]] = []
+    for policy in templates.resources("AWS::IAM::ManagedPolicy").values():
+        if any(each["Ref"].startswith(role) for each in policy["Properties"]["Roles"]):
+            statements += policy["Properties"]["PolicyDocument"]["Statement"]
+    return statements
+
+
+def _actions(statement: dict[str, Any]) -> list[str]:
+    action = statement["Action"]
+    return [action] if isinstance(action, str) else action
+
+
+def test_the_parameter_is_the_seeds(templates: Templates, request: pytest.FixtureRequest) -> None:
+    parameter = templates.only("AWS::SSM::Parameter")
+    env = _function(templates)["Environment"]["Variables"]["ENV"]
+    assert parameter["Name"] == f"/{env}/demoApp/app_config"
+    assert json.loads(parameter["Value"]) == {"enableVersion": True, "version": 1, "app": "DemoApp"}
+
+
+def test_the_environment_is_the_seeds_and_the_extensions(templates: Templates) -> None:
+    variables = _function(templates)["Environment"]["Variables"]
+    assert variables["APP_CONFIG_PATH"] == "demoApp/app_config"
+    assert "Secret" in json.dumps(variables["CREDS_PATH"])
+    assert variables["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"] == "2773"
+    assert variables["SSM_PARAMETER_STORE_TTL"] == variables["SECRETS_MANAGER_TTL"] == "300"
+    assert int(variables["SSM_PARAMETER_STORE_TIMEOUT_MILLIS"]) > 0
+    assert int(variables["SECRETS_MANAGER_TIMEOUT_MILLIS"]) > 0
+
+
+@pytest.mark.parametrize(("architecture", "processor"), [("arm64", "arm64"), ("x86_64", "x86")])
+def test_the_layer_is_the_newest_of_the_region_when_it_is_deployed(
+    synthesise: Callable[..., Templates], architecture: str, processor: str
+) -> None:
+    templates = synthesise(architecture=architecture)
+    (layer,) = _function(templates)["Layers"]
+    parameter = templates["Service"]["Parameters"][layer["Ref"]]
+    assert parameter["Type"] == "AWS::SSM::Parameter::Value<String>"
+    assert parameter["Default"] == f"/aws/service/aws-parameters-and-secrets-lambda-extension/{processor}/latest"
+    assert _function(templates)["Architectures"] == [architecture]
+
+
+def test_the_layer_can_be_pinned(synthesise: Callable[..., Templates]) -> None:
+    arn = "arn:aws:lambda:eu-central-1:187925254637:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:101"
+    assert _function(synthesise(extension_layer_arn=arn))["Layers"] == [arn]
+
+
+def test_the_function_reads_one_parameter_and_one_secret_and_nothing_else(templates: Templates) -> None:
+    allowed = {
+        action: statement["Resource"]
+        for statement in _statements(templates, "FunctionRole")
+        if statement["Effect"] == "Allow"
+        for action in _actions(statement)
+    }
+    assert set(allowed) == {
+        "ssm:GetParameter",
+        "secretsmanager:GetSecretValue",
+        "kms:Decrypt",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:UnassignPrivateIpAddresses",
+    }
+    (parameter,) = templates.resources("AWS::SSM::Parameter")
+    assert {"Ref": parameter} in allowed["ssm:GetParameter"]["Fn::Join"][1]
+    assert "SecretAttachment" in json.dumps(allowed["secretsmanager:GetSecretValue"])
+    assert "MasterUserSecret" not in json.dumps(_statements(templates, "FunctionRole"))
+
+
+def test_the_key_opens_secrets_only_through_secrets_manager(templates: Templates) -> None:
+    for role in ("FunctionRole", "RotationRole"):
+        (statement,) = [each for each in _statements(templates, role) if "kms:Decrypt" in _actions(each)]
+        assert list(statement["Condition"]) == ["StringEquals"]
+        assert "secretsmanager." in json.dumps(statement["Condition"]["StringEquals"]["kms:ViaService"])
+
+
+def test_the_functions_own_code_may_not_touch_network_interfaces(templates: Templates) -> None:
+    for role in ("FunctionRole", "RotationRole"):
+        (deny,) = [each for each in _statements(templates, role) if each["Effect"] == "Deny"]
+        assert deny["Action"] == "ec2:*"
+        assert list(deny["Condition"]["ArnEquals"]) == ["lambda:SourceFunctionArn"]
+
+
+def test_statements_on_everything_are_those_aws_forces_each_in_a_policy_of_its_own(templates: Templates) -> None:
+    on_everything = [
+        (policy["Properties"]["PolicyDocument"]["Statement"], statement)
+        for policy in templates.resources("AWS::IAM::ManagedPolicy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if statement["Resource"] == "*" and statement["Effect"] == "Allow"
+    ]
+    assert all(statements == [statement] for statements, statement in on_everything)
+    assert {action for _, statement in on_everything for action in _actions(statement)} == {
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "secretsmanager:GetRandomPassword",
+    }
+
+
+def test_only_the_two_functions_may_reach_the_database_and_only_on_its_port(templates: Templates) -> None:
+    (group,) = [each for each in templates.resources("AWS::EC2::SecurityGroup") if each.startswith("SecurityGroup")]
+    assert "SecurityGroupIngress" not in templates.resources("AWS::EC2::SecurityGroup")[group]["Properties"]
+    ways = [
+        each["Properties"]
+        for each in templates.resources("AWS::EC2::SecurityGroupIngress").values()
+        if group in json.dumps(each["Properties"]["GroupId"])
+    ]
+    assert [(way["FromPort"], way["ToPort"], way["IpProtocol"]) for way in ways] == [(3306, 3306, "tcp")] * 2
+    sources = sorted(json.dumps(way["SourceSecurityGroupId"]) for way in ways)
+    assert "FunctionSecurityGroup" in sources[0]
+    assert "RotationSecurityGroup" in sources[1]
+
+
+def test_functions_go_nowhere_but_to_the_database_and_the_endpoints(synthesise: Callable[..., Templates]) -> None:
+    templates = synthesise(egress="endpoints")
+    ways = templates.resources("AWS::EC2::SecurityGroupEgress").values()
+    assert sorted(way["Properties"]["FromPort"] for way in ways) == [443, 443, 443, 3306, 3306]
+    assert all("DestinationSecurityGroupId" in way["Properties"] for way in ways)
+
+
+def test_no_secret_stands_in_a_variable_or_a_template(templates: Templates) -> None:
+    for function in templates.resources("AWS::Lambda::Function").values():
+        variables = function["Properties"].get("Environment", {}).get("Variables", {})
+        assert not [name for name in variables if "PASSWORD" in name.upper()]
+    assert "resolve:secretsmanager" not in json.dumps(templates)
+
+
+def test_concurrency_is_reserved_within_what_the_database_carries(synthesise: Callable[..., Templates]) -> None:
+    assert _function(synthesise(env="prod"))["ReservedConcurrentExecutions"] == 100
+
+
+def test_a_person_finds_what_the_person_needs_in_the_outputs(templates: Templates) -> None:
+    assert set(templates["Service"]["Outputs"]) == {"FunctionName", "ParameterName", "DatabaseSecretArn"}
+
+
+def test_all_waits_together_are_shorter_than_the_functions_timeout(templates: Templates) -> None:
+    worst = (
+        2 * extension.BUDGET  # parameter and secret
+        + database.QUERY  # on a kept connection that turns out dead
+        + database.CONNECT  # with cached credentials, refused
+        + secrets_manager.BUDGET  # around the cache
+        + database.CONNECT
+        + database.QUERY
+    )
+    assert worst <= handler.BUDGET < _function(templates)["Timeout"]
+    variables = _function(templates)["Environment"]["Variables"]
+    for name in ("SSM_PARAMETER_STORE_TIMEOUT_MILLIS", "SECRETS_MANAGER_TIMEOUT_MILLIS"):
+        assert int(variables[name]) / 1000 < extension.TRY
+
+
+def test_the_package_is_the_source_and_two_dependencies(synthesised_package: dict[str, bytes]) -> None:
+    top = {name.partition("/")[0] for name in synthesised_package}
+    source = {path.name for path in SOURCE.iterdir() if path.name != "__pycache__"}
+    assert {name for name in top if not name.endswith(".dist-info")} == source | {"pymysql", "urllib3"}
+    assert not [name for name in synthesised_package if name.endswith(".pyc")]
