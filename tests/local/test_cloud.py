@@ -1,10 +1,8 @@
 """The whole application in the emulated cloud, by the real CDK: what is deployed is what answers."""
 
-import base64
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,34 +11,8 @@ import botocore.exceptions
 import pytest
 
 from local.install import LOCAL, ROOT, environment
-from local.running import ACCOUNT, REGION, LocalCloud
-
-
-@pytest.fixture(scope="session")
-def outputs(cloud: LocalCloud) -> dict[str, str]:
-    return dict(cloud.outputs("Dev-Service"))
-
-
-@pytest.fixture(scope="session")
-def invoke(cloud: LocalCloud, outputs: dict[str, str]) -> Callable[[], dict[str, Any]]:
-    """Invoke the deployed function; its payload, with `FunctionError` and the log's end beside it."""
-    client = cloud.client("lambda")
-
-    def invoke() -> dict[str, Any]:
-        result = client.invoke(FunctionName=outputs["FunctionName"], LogType="Tail")
-        log = base64.b64decode(result.get("LogResult", "")).decode()
-        payload: dict[str, Any] = json.loads(result["Payload"].read())
-        return {"error": result.get("FunctionError"), "log": log} | payload
-
-    return invoke
-
-
-def _wait_for_rotation(cloud: LocalCloud, secret_id: str) -> None:
-    secrets = cloud.client("secretsmanager")
-    give_up = time.monotonic() + 20
-    while ["AWSPENDING"] in secrets.describe_secret(SecretId=secret_id)["VersionIdsToStages"].values():
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
+from local.running import ACCOUNT, LocalCloud
+from tests.local.conftest import wait_for_rotation
 
 
 def test_the_deployed_function_answers(invoke: Callable[[], dict[str, Any]]) -> None:
@@ -147,7 +119,7 @@ def test_a_rotation_goes_through_the_deployed_function_and_invocations_go_on(
     secret_id = outputs["DatabaseSecretArn"]
     before = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])
     secrets.rotate_secret(SecretId=secret_id)
-    _wait_for_rotation(cloud, secret_id)
+    wait_for_rotation(cloud, secret_id)
     after = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])
     assert {before["username"], after["username"]} == {"demoapp", "demoapp_clone"}
     assert after["password"] != before["password"]
@@ -229,4 +201,3 @@ def test_the_cloud_ends_with_all_it_started_and_nothing_else(second_cloud: Local
     second_cloud.stop()
     assert not second_cloud.is_running
     assert Path(f"/proc/{mine}").exists()
-    assert REGION == "us-east-1"

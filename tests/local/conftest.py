@@ -1,0 +1,39 @@
+"""The deployed function, and how it is invoked."""
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from local.running import LocalCloud
+
+
+@pytest.fixture(scope="session")
+def outputs(cloud: LocalCloud) -> dict[str, str]:
+    return dict(cloud.outputs("Dev-Service"))
+
+
+@pytest.fixture(scope="session")
+def invoke(cloud: LocalCloud, outputs: dict[str, str]) -> Callable[[], dict[str, Any]]:
+    """Invoke the deployed function; its payload, with `FunctionError` and the log's end beside it."""
+    client = cloud.client("lambda")
+
+    def invoke() -> dict[str, Any]:
+        result = client.invoke(FunctionName=outputs["FunctionName"], LogType="Tail")
+        log = base64.b64decode(result.get("LogResult", "")).decode()
+        payload: dict[str, Any] = json.loads(result["Payload"].read())
+        return {"error": result.get("FunctionError"), "log": log} | payload
+
+    return invoke
+
+
+def wait_for_rotation(cloud: LocalCloud, secret_id: str) -> None:
+    """Until the pending version is the current one."""
+    secrets = cloud.client("secretsmanager")
+    give_up = time.monotonic() + 20
+    while ["AWSPENDING"] in secrets.describe_secret(SecretId=secret_id)["VersionIdsToStages"].values():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)

@@ -1,0 +1,125 @@
+"""The deployed rotation under a steady load of invocations: not one of them fails."""
+
+import base64
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pymysql
+import pytest
+
+from local.running import LocalCloud
+from tests.local.conftest import wait_for_rotation
+
+ROTATIONS = 20
+ENVIRONMENTS = 4
+LEAST_RATE = 20
+"""Invocations a second."""
+
+
+@pytest.fixture
+def master(cloud: LocalCloud, outputs: dict[str, str]) -> "Iterator[pymysql.Connection[Any]]":
+    """A connection of the database's master, whose secret an operator may read."""
+    secrets = cloud.client("secretsmanager")
+    value = json.loads(secrets.get_secret_value(SecretId=outputs["DatabaseSecretArn"])["SecretString"])
+    master = json.loads(secrets.get_secret_value(SecretId=value["masterarn"])["SecretString"])
+    connection = pymysql.connect(
+        host=value["host"],
+        port=value["port"],
+        user=master["username"],
+        password=master["password"],
+        ssl_ca=cloud.variables["AWS_CA_BUNDLE"],
+        ssl_verify_cert=True,
+        ssl_verify_identity=True,
+    )
+    with connection:
+        yield connection
+
+
+def _cut_connections(master: "pymysql.Connection[Any]") -> int:
+    with master.cursor() as cursor:
+        cursor.execute("SELECT id FROM information_schema.processlist WHERE user LIKE 'demoapp%'")
+        threads = [row[0] for row in cursor.fetchall()]
+        for thread in threads:
+            try:
+                cursor.execute("CALL mysql.rds_kill(%s)", (thread,))
+            except pymysql.Error as error:
+                if error.args[0] != 1094:  # Gone meanwhile.
+                    raise
+    return len(threads)
+
+
+@contextmanager
+def _load(cloud: LocalCloud, function_name: str, results: Counter[str]) -> Iterator[None]:
+    """Invocations from as many callers at once as there are to be environments."""
+    stop = threading.Event()
+    lock = threading.Lock()
+
+    def call() -> None:
+        client = cloud.client("lambda")
+        while not stop.is_set():
+            result = client.invoke(FunctionName=function_name, LogType="Tail")
+            log = base64.b64decode(result.get("LogResult", "")).decode()
+            with lock:
+                results["made"] += 1
+                results["failed"] += "FunctionError" in result
+                results["refreshed"] += "credentials.refreshed" in log
+
+    callers = [threading.Thread(target=call) for _ in range(ENVIRONMENTS)]
+    for caller in callers:
+        caller.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for caller in callers:
+            caller.join()
+
+
+def test_twenty_rotations_under_load_fail_no_invocation(
+    cloud: LocalCloud, outputs: dict[str, str], master: "pymysql.Connection[Any]"
+) -> None:
+    configuration = cloud.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
+    assert configuration["Environment"]["Variables"]["SECRETS_MANAGER_TTL"] == "300"
+    wait_for_rotation(cloud, outputs["DatabaseSecretArn"])  # The first, which the deploy began.
+    secrets = cloud.client("secretsmanager")
+    results: Counter[str] = Counter()
+    cut = 0
+    started = time.monotonic()
+    versions = set()
+    with _load(cloud, outputs["FunctionName"], results):
+        for _ in range(ROTATIONS):
+            secrets.rotate_secret(SecretId=outputs["DatabaseSecretArn"])
+            wait_for_rotation(cloud, outputs["DatabaseSecretArn"])
+            versions.add(secrets.get_secret_value(SecretId=outputs["DatabaseSecretArn"])["VersionId"])
+            # A kept connection would outlive them all; cut, each must log in with what is cached.
+            cut += _cut_connections(master)
+    elapsed = time.monotonic() - started
+    print(f"{ROTATIONS} rotations, {cut} connections cut: {dict(results)} in {elapsed:.0f} s")
+    assert len(versions) == ROTATIONS
+    assert results["failed"] == 0
+    assert results["made"] >= LEAST_RATE * elapsed
+    # All within one TTL: every environment's cached credentials were stale again and again.
+    assert cut >= ROTATIONS
+    assert results["refreshed"] >= ROTATIONS
+    streams = cloud.client("logs").describe_log_streams(logGroupName=configuration["LoggingConfig"]["LogGroup"])
+    assert len(streams["logStreams"]) >= ENVIRONMENTS
+
+
+def test_no_password_is_in_any_functions_log(cloud: LocalCloud, outputs: dict[str, str]) -> None:
+    secrets = cloud.client("secretsmanager")
+    value = json.loads(secrets.get_secret_value(SecretId=outputs["DatabaseSecretArn"])["SecretString"])
+    master = json.loads(secrets.get_secret_value(SecretId=value["masterarn"])["SecretString"])
+    logs = cloud.client("logs")
+    seen = 0
+    for group in logs.describe_log_groups()["logGroups"]:
+        for page in logs.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"]):
+            for event in page["events"]:
+                seen += 1
+                assert value["password"] not in event["message"]
+                assert master["password"] not in event["message"]
+    assert seen > ROTATIONS
