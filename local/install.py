@@ -18,6 +18,7 @@ ROOT: Final = Path(__file__).parent.parent
 VENV: Final = ROOT / ".venv"
 LOCAL: Final = ROOT / ".local"
 CACHE: Final = LOCAL / "cache"
+TEMPORARY: Final = LOCAL / "tmp"
 CLOUD: Final = LOCAL / "cloud"
 """The emulated cloud's own environment: it pins botocore, and functions see its packages."""
 MYSQL: Final = LOCAL / "mysql"
@@ -34,6 +35,7 @@ def main() -> None:
     """Install what is missing or out of date."""
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or later is needed; this is {sys.version.split()[0]}: apt-get install python3.11")
+    TEMPORARY.mkdir(parents=True, exist_ok=True)
     try:
         _made(VENV, _python_environment, ROOT / "requirements-dev.txt")
         if not _node_on_path():
@@ -55,6 +57,7 @@ def environment() -> dict[str, str]:
         "npm_config_cache": CACHE / "npm",
         "JSII_RUNTIME_PACKAGE_CACHE_ROOT": CACHE / "jsii",
         "CDK_HOME": CACHE / "cdk",
+        "TMPDIR": TEMPORARY,
     }
     paths = [VENV / "bin", ROOT / "node_modules" / ".bin", os.environ.get("PATH", os.defpath)]
     inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}

@@ -103,7 +103,7 @@ class MySQLServer:
             *self._command(self._binary),
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
-            f"--socket={self.folder}/s",
+            "--socket=s",  # Within the data folder: a path of its own may be too long for a socket.
             f"--pid-file={self.folder}/pid",
             *(f"--ssl-{name}={self.folder}/{file}" for name, file in files.items()),
             "--innodb-buffer-pool-size=32M",

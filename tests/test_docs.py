@@ -45,7 +45,7 @@ def test_every_path_and_make_target_in_the_documents_exists(document: Path) -> N
 
 def test_the_first_screen_is_one_screen() -> None:
     first, *_ = (ROOT / "README.md").read_text().split("\n## ")
-    assert len(first.splitlines()) <= 60
+    assert len(first.splitlines()) <= 45
 
 
 @pytest.mark.parametrize("decision", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda path: path.stem)
