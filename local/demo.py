@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import pymysql
-
 from local.install import LOCAL
 from local.running import CloudError, LocalCloud
 
@@ -123,7 +121,7 @@ class Demo:
                     secrets.rotate_secret(SecretId=self.outputs["DatabaseSecretArn"])
                     self._wait_for_rotation()
                 # Kept connections outlive a rotation; cut, they must log in with what is cached.
-                killed = self._kill_connections()
+                killed = self.cloud.cut_connections(self.outputs["DatabaseSecretArn"])
                 time.sleep(1)
             finally:
                 stop.set()
@@ -198,27 +196,6 @@ class Demo:
             return {"AWSPENDING"} not in stages and "LastRotatedDate" in secret
 
         self._wait_until(done, 30, "the rotation ends")
-
-    def _kill_connections(self) -> int:
-        """Cut the function's connections, as a failover would; as the master, whose secret an operator may read."""
-        secrets = self.cloud.client("secretsmanager")
-        value = json.loads(secrets.get_secret_value(SecretId=self.outputs["DatabaseSecretArn"])["SecretString"])
-        master = json.loads(secrets.get_secret_value(SecretId=value["masterarn"])["SecretString"])
-        connection = pymysql.connect(
-            host=value["host"],
-            port=value["port"],
-            user=master["username"],
-            password=master["password"],
-            ssl_ca=self.cloud.variables["AWS_CA_BUNDLE"],
-            ssl_verify_cert=True,
-            ssl_verify_identity=True,
-        )
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT id FROM information_schema.processlist WHERE user LIKE 'demoapp%'")
-            ids = [row[0] for row in cursor.fetchall()]
-            for each in ids:
-                cursor.execute("CALL mysql.rds_kill(%s)", (each,))
-        return len(ids)
 
     def _wait_until(self, condition: Callable[[], bool], seconds: float, what: str) -> float:
         started = time.monotonic()

@@ -10,11 +10,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from ssl import create_default_context
 from typing import Any, Final
 
 import boto3
+import pymysql
 
 from local.certificates import create
 from local.install import CLOUD, ROOT, environment
@@ -198,6 +200,29 @@ class LocalCloud:
         """A deployed stack's outputs."""
         (described,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+
+    def cut_connections(self, secret_id: str) -> int:
+        """End the application's connections to the database, as a failover would; how many there were.
+
+        As the database's master, whose secret an operator may read.
+        """
+        secrets = self.client("secretsmanager")
+        value = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])
+        master = json.loads(secrets.get_secret_value(SecretId=value["masterarn"])["SecretString"])
+        connection = pymysql.connect(
+            host=value["host"],
+            port=value["port"],
+            user=master["username"],
+            password=master["password"],
+            ssl=create_default_context(cafile=self.variables["AWS_CA_BUNDLE"]),
+        )
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE user LIKE 'demoapp%'")
+            threads = [row[0] for row in cursor.fetchall()]
+            for thread in threads:
+                with suppress(pymysql.OperationalError):  # Gone meanwhile.
+                    cursor.execute("CALL mysql.rds_kill(%s)", (thread,))
+        return len(threads)
 
 
 def _synthesis(folder: Path, context: tuple[str, ...]) -> list[str]:

@@ -2,6 +2,10 @@
 
 import http.client
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +15,12 @@ from urllib.parse import quote
 
 import pytest
 
+from deadline import Deadline
+from extension import Extension as Client
 from local.extension import TOKEN_HEADER, Cache, Configuration, Extension, _go_json
+from local.install import ROOT
+from local.mysql import free_port
+from tests.aws import AWS, serve
 
 TOKEN = "session-token"
 SECRET = {
@@ -263,3 +272,44 @@ def test_ttls_of_the_two_services_are_their_own() -> None:
 
 def test_the_body_is_json_that_any_parser_undoes(served: Served) -> None:
     assert json.loads(served.get(SECRET_PATH)[1])["SecretString"] == SECRET["SecretString"]
+
+
+def test_alone_it_serves_a_handler_on_a_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
+    aws = AWS()
+    aws.add_secret("NAME", {"a": 1})
+    aws.parameters["/dev/x"] = "value"
+    port = free_port()
+    with serve(aws) as endpoint:
+        variables = {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "AKIATEST",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(port),
+        }
+        command = [sys.executable, "-m", "local.extension"]
+        with subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True
+        ) as alone:
+            assert alone.stderr is not None
+            assert "Serving on port" in alone.stderr.readline()
+            for name, value in variables.items():
+                monkeypatch.setenv(name, value)
+            monkeypatch.setenv("AWS_SESSION_TOKEN", "any")
+            deadline = Deadline()
+            deadline.start(10)
+            client = Client(deadline)
+            assert client.secret("NAME")["SecretString"] == '{"a": 1}'
+            assert client.parameter("/dev/x")["Value"] == "value"
+            alone.send_signal(signal.SIGINT)
+            assert alone.wait(5) == 0
+
+
+def test_a_port_that_is_taken_is_one_clear_line() -> None:
+    with _serve() as served:
+        port = str(served.extension.server_address[1])
+        command = [sys.executable, "-m", "local.extension"]
+        variables = {"PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": port, "AWS_DEFAULT_REGION": "us-east-1"}
+        refused = subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert refused.stderr.strip() == f"port {port} of 127.0.0.1: Address already in use"

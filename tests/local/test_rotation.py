@@ -7,10 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import pymysql
-import pytest
 
 from local.running import LocalCloud
 from tests.local.conftest import wait_for_rotation
@@ -19,38 +15,6 @@ ROTATIONS = 20
 ENVIRONMENTS = 4
 LEAST_RATE = 20
 """Invocations a second."""
-
-
-@pytest.fixture
-def master(cloud: LocalCloud, outputs: dict[str, str]) -> "Iterator[pymysql.Connection[Any]]":
-    """A connection of the database's master, whose secret an operator may read."""
-    secrets = cloud.client("secretsmanager")
-    value = json.loads(secrets.get_secret_value(SecretId=outputs["DatabaseSecretArn"])["SecretString"])
-    master = json.loads(secrets.get_secret_value(SecretId=value["masterarn"])["SecretString"])
-    connection = pymysql.connect(
-        host=value["host"],
-        port=value["port"],
-        user=master["username"],
-        password=master["password"],
-        ssl_ca=cloud.variables["AWS_CA_BUNDLE"],
-        ssl_verify_cert=True,
-        ssl_verify_identity=True,
-    )
-    with connection:
-        yield connection
-
-
-def _cut_connections(master: "pymysql.Connection[Any]") -> int:
-    with master.cursor() as cursor:
-        cursor.execute("SELECT id FROM information_schema.processlist WHERE user LIKE 'demoapp%'")
-        threads = [row[0] for row in cursor.fetchall()]
-        for thread in threads:
-            try:
-                cursor.execute("CALL mysql.rds_kill(%s)", (thread,))
-            except pymysql.Error as error:
-                if error.args[0] != 1094:  # Gone meanwhile.
-                    raise
-    return len(threads)
 
 
 @contextmanager
@@ -80,9 +44,7 @@ def _load(cloud: LocalCloud, function_name: str, results: Counter[str]) -> Itera
             caller.join()
 
 
-def test_twenty_rotations_under_load_fail_no_invocation(
-    cloud: LocalCloud, outputs: dict[str, str], master: "pymysql.Connection[Any]"
-) -> None:
+def test_twenty_rotations_under_load_fail_no_invocation(cloud: LocalCloud, outputs: dict[str, str]) -> None:
     configuration = cloud.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
     assert configuration["Environment"]["Variables"]["SECRETS_MANAGER_TTL"] == "300"
     wait_for_rotation(cloud, outputs["DatabaseSecretArn"])  # The first, which the deploy began.
@@ -97,7 +59,7 @@ def test_twenty_rotations_under_load_fail_no_invocation(
             wait_for_rotation(cloud, outputs["DatabaseSecretArn"])
             versions.add(secrets.get_secret_value(SecretId=outputs["DatabaseSecretArn"])["VersionId"])
             # A kept connection would outlive them all; cut, each must log in with what is cached.
-            cut += _cut_connections(master)
+            cut += cloud.cut_connections(outputs["DatabaseSecretArn"])
     elapsed = time.monotonic() - started
     print(f"{ROTATIONS} rotations, {cut} connections cut: {dict(results)} in {elapsed:.0f} s")
     assert len(versions) == ROTATIONS

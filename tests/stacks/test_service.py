@@ -1,7 +1,9 @@
 """The function: what it is given, what it may do, and whom it reaches."""
 
 import json
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import database
 import extension
 import handler
 import secrets_manager
+from local.install import ROOT, environment
 from stacks.function import SOURCE
 from tests.conftest import Templates
 
@@ -183,3 +186,15 @@ def test_the_package_is_the_source_and_two_dependencies(synthesised_package: dic
     source = {path.name for path in SOURCE.iterdir() if path.name != "__pycache__"}
     assert {name for name in top if not name.endswith(".dist-info")} == source | {"pymysql", "urllib3"}
     assert not [name for name in synthesised_package if name.endswith(".pyc")]
+
+
+def test_the_package_is_made_again_only_when_its_source_has_changed(synthesised: Path) -> None:
+    (package,) = [path.parent for path in synthesised.glob("asset.*/handler.py")]
+    made = package.stat().st_ctime_ns
+    # What is no source does not count: other times, and what Python leaves beside it.
+    (SOURCE / "handler.py").touch()
+    (SOURCE / "__pycache__").mkdir(exist_ok=True)
+    (SOURCE / "__pycache__" / "left.pyc").touch()
+    subprocess.run(["cdk", "synth", "--quiet", "--output", synthesised], cwd=ROOT, env=environment(), check=True)
+    assert [path.parent for path in synthesised.glob("asset.*/handler.py")] == [package]
+    assert package.stat().st_ctime_ns == made
