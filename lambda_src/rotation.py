@@ -95,9 +95,7 @@ class Rotation:
         return stages
 
     def _create_secret(self, secret_id: str, token: str) -> None:
-        """Store the next credentials as AWSPENDING, unless a try before this one has."""
-        if self._read(secret_id, VersionStage="AWSPENDING", VersionId=token):
-            return
+        """Store the next credentials as AWSPENDING; those that another try has stored stay."""
         value = self._value(secret_id, VersionStage="AWSCURRENT")
         value["username"] = alternate(value["username"])
         value["password"] = self._client.get_random_password(PasswordLength=32, ExcludeCharacters=EXCLUDED)[
@@ -111,7 +109,7 @@ class Rotation:
                 VersionStages=["AWSPENDING"],
             )
         except self._client.exceptions.ResourceExistsException:
-            logger.info("rotation.created_by_another", extra={"version_id": token})
+            logger.info("rotation.already_created", extra={"version_id": token})
 
     def _set_secret(self, secret_id: str, token: str) -> None:
         """Make the database agree with AWSPENDING, and with AWSCURRENT where it has no such user."""

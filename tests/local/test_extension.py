@@ -173,7 +173,8 @@ def test_a_failure_is_not_cached(served: Served) -> None:
     served.upstream.failure = RuntimeError("throttled")
     served.get(SECRET_PATH)
     served.upstream.failure = None
-    assert served.get(SECRET_PATH)[0] == 200
+    status, body, _ = served.get(SECRET_PATH)
+    assert (status, json.loads(body)["Name"]) == (200, "NAME")
 
 
 def test_a_value_is_read_once_within_its_ttl_each_spelling_by_itself(served: Served) -> None:
@@ -276,7 +277,8 @@ def test_the_body_is_json_that_any_parser_undoes(served: Served) -> None:
 
 def test_alone_it_serves_a_handler_on_a_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
     aws = AWS()
-    aws.add_secret("NAME", {"a": 1})
+    odd = "a/b+c=d.e@f-g&h#i%j k\u00fc"
+    aws.add_secret(odd, {"a": 1})
     aws.parameters["/dev/x"] = "value"
     port = free_port()
     with serve(aws) as endpoint:
@@ -299,7 +301,7 @@ def test_alone_it_serves_a_handler_on_a_laptop(monkeypatch: pytest.MonkeyPatch) 
             deadline = Deadline()
             deadline.start(10)
             client = Client(deadline)
-            assert client.secret("NAME")["SecretString"] == '{"a": 1}'
+            assert client.secret(odd)["SecretString"] == '{"a": 1}'
             assert client.parameter("/dev/x")["Value"] == "value"
             alone.send_signal(signal.SIGINT)
             assert alone.wait(5) == 0

@@ -1,0 +1,99 @@
+"""The connection verifies whom it talks to, and tells that from other failures."""
+
+import hashlib
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from cryptography import x509
+
+from database import ROOT_CERTIFICATES, Credentials, Database
+from deadline import Deadline
+from errors import TLSVerificationError
+from local.certificates import Certificates
+from local.mysql import MySQLServer
+from tests.lambda_src.conftest import CANARY, Server
+
+
+def _database() -> Database:
+    deadline = Deadline()
+    deadline.start(20)
+    return Database(deadline)
+
+
+def _credentials(server: Server, **changed: Any) -> Credentials:
+    details: dict[str, Any] = {
+        "host": "localhost",
+        "port": server.mysql.port,
+        "dbname": server.database,
+        "username": server.master,
+        "password": server.master_password,
+        "version_id": "v",
+    }
+    return Credentials(**(details | changed))
+
+
+@pytest.mark.usefixtures("trusted")
+def test_the_right_server_is_talked_to_over_tls(server: Server) -> None:
+    database = _database()
+    database.connect(_credentials(server))
+    assert database.tls_version == "TLSv1.3"
+    assert database.query("SELECT DATABASE()") == (server.database,)
+    database.close()
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_server_of_another_name_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest: real("127.0.0.1", *rest))
+    with pytest.raises(TLSVerificationError, match="Hostname mismatch"):
+        _database().connect(_credentials(server, host="database.example"))
+
+
+def test_a_server_of_another_authority_is_refused(server: Server) -> None:
+    # With the root certificates of RDS, as packaged.
+    with pytest.raises(TLSVerificationError, match=r"attempts=1.*(self-signed|unable to get local issuer)") as refused:
+        _database().connect(_credentials(server))
+    assert CANARY not in str(refused.value)
+
+
+@pytest.fixture
+def expired(tmp_path: Path, server: Server) -> Iterator[int]:
+    """The port of a server whose certificate has expired; its authority is the trusted one from now on."""
+    authority = trustme.CA()
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    issued = authority.issue_cert("localhost", not_before=yesterday - timedelta(days=1), not_after=yesterday)
+    files = Certificates.within(server.mysql.folder.parent)
+    authority.cert_pem.write_to_path(files.ca)
+    issued.cert_chain_pems[0].write_to_path(files.certificate)
+    issued.private_key_pem.write_to_path(files.key)
+    mysql = MySQLServer(server.mysql.folder.parent / "expired", files)
+    mysql.create(server.database, server.master, server.master_password)
+    yield mysql.port
+    mysql.stop()
+
+
+def test_an_expired_certificate_is_refused(server: Server, expired: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("database.ROOT_CERTIFICATES", server.mysql.folder.parent / "ca.pem")
+    with pytest.raises(TLSVerificationError, match="certificate has expired"):
+        _database().connect(_credentials(server, port=expired))
+
+
+def test_the_packaged_root_certificates_are_those_their_head_says_and_none_has_expired() -> None:
+    text = ROOT_CERTIFICATES.read_text()
+    head, pem = text[: text.index("-----BEGIN")], text[text.index("-----BEGIN") :]
+    certificates = x509.load_pem_x509_certificates(pem.encode())
+    assert f"Certificates: {len(certificates)}," in head
+    assert hashlib.sha256(pem.encode()).hexdigest() in head
+    assert all(each.not_valid_after_utc > datetime.now(UTC) for each in certificates)
+    assert [each for each in certificates if "RDS eu-central-1 Root CA RSA2048 G1" in each.subject.rfc4514_string()]
+
+
+def test_a_package_without_root_certificates_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("database.ROOT_CERTIFICATES", Path("/nowhere.pem"))
+    with pytest.raises(FileNotFoundError):
+        _database()
