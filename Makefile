@@ -18,8 +18,8 @@ help: ## List the targets
 demo: install ## Deploy, invoke, rotate, break and destroy on a laptop, step by step
 	@python -m local.demo
 
-test: install ## Run all the tests
-	@python -m pytest
+test: install ## Run all the tests, or those of TESTS=path
+	@python -m pytest $(TESTS)
 
 synth: install ## Synthesise the templates of dev into cdk.out/
 	@cdk synth --quiet

@@ -290,9 +290,8 @@ def test_alone_it_serves_a_handler_on_a_laptop(monkeypatch: pytest.MonkeyPatch) 
             "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(port),
         }
         command = [sys.executable, "-m", "local.extension"]
-        with subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True
-        ) as alone:
+        alone = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True)
+        try:
             assert alone.stderr is not None
             assert "Serving on port" in alone.stderr.readline()
             for name, value in variables.items():
@@ -305,6 +304,9 @@ def test_alone_it_serves_a_handler_on_a_laptop(monkeypatch: pytest.MonkeyPatch) 
             assert client.parameter("/dev/x")["Value"] == "value"
             alone.send_signal(signal.SIGINT)
             assert alone.wait(5) == 0
+        finally:
+            alone.kill()
+            alone.communicate()
 
 
 def test_a_port_that_is_taken_is_one_clear_line() -> None:
