@@ -1,11 +1,9 @@
 """The one connection that an execution environment keeps to the database."""
 
-import json
 import random
 import ssl
 import time
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,13 +18,14 @@ from errors import (
     ServiceError,
     TLSVerificationError,
 )
+from json_object import json_object
 
 ROOT_CERTIFICATES: Final = Path(__file__).parent / "rds-root-certificates.pem"
 
-CONNECT: Final = 3.0
+CONNECT: Final = 2.5
 """Seconds for a connection: name, TCP, TLS and login, all tries and pauses together."""
 TRIES: Final = 3
-QUERY: Final = 3.0
+QUERY: Final = 2.5
 """Seconds for one query and its answer."""
 IDLE: Final = 60.0
 """Seconds after which an unused connection is replaced and not tried: Lambda may have frozen
@@ -59,11 +58,8 @@ class Credentials:
         if not isinstance(text, str):
             kind = "a binary secret" if secret.get("SecretBinary") else "no SecretString"
             raise ConfigurationError(f"secret: {kind}, where a JSON object is read", **facts)
-        try:
-            value = json.loads(text, object_pairs_hook=_without_duplicates)
-        except ValueError:  # Whose `doc` would be the secret, and whose context would be too.
-            value = None
-        if not isinstance(value, dict):
+        value = json_object(text)
+        if value is None:
             raise ConfigurationError("secret: not a JSON object with each key once", **facts)
         faults = [
             f"{key} is missing or empty"
@@ -76,13 +72,6 @@ class Credentials:
         if faults:
             raise ConfigurationError(f"secret: {'; '.join(faults)}", **facts)
         return cls(value["host"], port, value["dbname"], value["username"], value["password"], version_id)
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        raise ValueError("duplicate key")
-    return value
 
 
 def _port(value: object) -> int:
@@ -126,24 +115,26 @@ class Database:
         """
         self.close()
         started = time.monotonic()
+        attempts = 0
         with self._deadline.limit(CONNECT):
-            for attempt in count(1):
+            while self._connection is None:
+                attempts += 1
                 try:
                     self._connection, self.tls_version = self._open(credentials)
-                    break
-                except (OSError, pymysql.Error) as error:
+                    continue
+                except Exception as error:  # noqa: BLE001 - a foreign peer's bytes can raise anything
                     failure = _error(
                         error,
                         stage="connect",
                         host=credentials.host,
                         version_id=credentials.version_id,
-                        attempts=attempt,
+                        attempts=attempts,
                         elapsed_ms=round((time.monotonic() - started) * 1000),
                     )
-                pause = 0.1 * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+                pause = 0.1 * 2**attempts * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
                 if (
                     not isinstance(failure, DependencyUnavailableError)
-                    or attempt == TRIES
+                    or attempts == TRIES
                     or pause + 0.1 > self._deadline.remaining()
                 ):
                     raise failure
@@ -186,12 +177,15 @@ class Database:
             with self._deadline.limit(QUERY), self._connection.cursor() as cursor:
                 cursor.execute(sql, args or None)
                 row = cursor.fetchone()
-        except (OSError, pymysql.Error) as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self.close()
             elapsed = round((time.monotonic() - started) * 1000)
-            raise _error(error, stage="query", version_id=self.version_id, elapsed_ms=elapsed) from None
-        self._used = time.monotonic()
-        return row or ()
+            failure = _error(error, stage="query", version_id=self.version_id, elapsed_ms=elapsed)
+        else:
+            self._used = time.monotonic()
+            return row or ()
+        # Here and not in the except clause: what is raised there carries the other along.
+        raise failure
 
     def close(self) -> None:
         """Drop the connection without a word to the server, who may be gone."""
@@ -210,7 +204,7 @@ _UNAVAILABLE: Final = frozenset(
 )
 
 
-def _error(error: OSError | pymysql.Error, **facts: object) -> ServiceError:
+def _error(error: Exception, **facts: object) -> ServiceError:
     """Tell the errors apart by their numbers (MySQL error message reference); their texts stay here."""
     cause = getattr(error, "original_exception", error)
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
@@ -227,5 +221,5 @@ def _error(error: OSError | pymysql.Error, **facts: object) -> ServiceError:
     if errno in _UNAVAILABLE or isinstance(error, OSError):
         return DependencyUnavailableError("database: unavailable", **facts)
     if facts["stage"] == "connect":
-        return ConfigurationError("database: not a MySQL server", **facts)
+        return ConfigurationError("database: not a MySQL server, or one that refuses", **facts)
     return QueryFailedError("database: query failed", **facts)

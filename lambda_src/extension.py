@@ -7,23 +7,23 @@ Sources: Systems Manager user guide, "Using Parameter Store parameters in AWS La
 functions"; Secrets Manager user guide, "Use Secrets Manager secrets in Lambda functions".
 """
 
-import json
 import os
 import random
 import time
 from collections import Counter
-from contextlib import suppress
+from functools import cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
 from deadline import Deadline, DeadlineSocket, connect
 from errors import ConfigurationError, DependencyUnavailableError
+from json_object import json_object
 
-BUDGET: Final = 4.0
+BUDGET: Final = 3.5
 """Seconds for one value, all tries and pauses together."""
 TRY: Final = 1.5
 """Seconds for one try; more than the extension's own timeout for its call to AWS."""
@@ -47,6 +47,7 @@ _UPSTREAM = _Refusal("server error", _UNTIL_BUDGET, DependencyUnavailableError)
 # Denied, missing and throttled look the same, so a few tries, and then it is not the throttle.
 _GENERIC = _Refusal("refused; the extension's lines in the function's log say why", 3, ConfigurationError)
 _TOKEN = _Refusal("session token refused", 2, ConfigurationError)
+_TOO_LARGE = _Refusal("answer too large", 1, ConfigurationError)
 _FINAL = _Refusal("unexpected status", 1, ConfigurationError)
 
 
@@ -117,11 +118,11 @@ class Extension:
                 return _NOT_YET, facts
             return (_SLOW if isinstance(error, (TimeoutError, ReadTimeoutError)) else _BROKEN), facts
         facts = {"status": status}
+        if len(body) > LARGEST:
+            return _TOO_LARGE, facts
         if status == 200:
-            answer = None
-            with suppress(ValueError):  # Whose `doc` would be the whole answer.
-                answer = json.loads(body)
-            return answer if isinstance(answer, dict) else (_BROKEN, facts)
+            answer = json_object(body)
+            return (_BROKEN, facts) if answer is None else answer
         if status == 400:
             return (_NOT_YET if b"not ready to serve traffic" in body else _GENERIC), facts
         if status in (401, 403):
@@ -140,7 +141,6 @@ class Extension:
             raise
         if len(body) > LARGEST:
             response.close()
-            raise ProtocolError("answer too large")
         response.release_conn()
         return response.status, body
 
@@ -169,7 +169,12 @@ def _session_token() -> str:
     token = os.environ.get("AWS_SESSION_TOKEN")
     if token:
         return token
+    return _credential_chain().get_frozen_credentials().token or ""
+
+
+@cache
+def _credential_chain() -> Any:
+    """The SDK's credentials, which it renews by itself."""
     import boto3
 
-    credentials = boto3.Session().get_credentials()
-    return (credentials and credentials.get_frozen_credentials().token) or ""
+    return boto3.Session().get_credentials()

@@ -13,6 +13,7 @@ from database import Credentials, Database
 from deadline import Deadline
 from errors import ConfigurationError, CredentialsRefusedError, DependencyUnavailableError, ServiceError
 from extension import Extension
+from json_object import json_object
 
 BUDGET: Final = 29.0
 """Seconds for one invocation; less than the function's timeout."""
@@ -90,27 +91,30 @@ class Service:
         return answer
 
     def _config(self, name: str) -> dict[str, Any]:
-        value = self._extension.parameter(name).get("Value")
-        try:
-            config = json.loads(value) if isinstance(value, str) else None
-        except ValueError:
-            config = None
-        if not isinstance(config, dict):
+        config = json_object(self._extension.parameter(name).get("Value"))
+        if config is None:
             raise ConfigurationError(f"parameter {name}: not a JSON object", stage="parameter")
         if not isinstance(config.setdefault("enableVersion", False), bool):
             raise ConfigurationError(f"parameter {name}: enableVersion is not true or false", stage="parameter")
         return config
 
     def _query(self, sql: str, credentials: Credentials) -> tuple[Any, ...]:
-        """Ask on the kept connection; on a new one when there is none, or once when it breaks."""
-        if self._database.is_connected:
-            try:
-                with self._timed("query_ms"):
-                    return self._database.query(sql)
-            except DependencyUnavailableError as error:
-                logger.warning("database.reconnecting", extra=error.facts)
-        with self._timed("connect_ms"):
-            self._connect(credentials)
+        """Ask on the kept connection or a new one; when it breaks, once more on another.
+
+        For reads only, which may be asked again: what broke may have run.
+        """
+        try:
+            return self._ask(sql, credentials)
+        except DependencyUnavailableError as error:
+            if error.facts["stage"] != "query":
+                raise
+            logger.warning("database.reconnecting", extra=error.facts)
+        return self._ask(sql, credentials)
+
+    def _ask(self, sql: str, credentials: Credentials) -> tuple[Any, ...]:
+        if not self._database.is_connected:
+            with self._timed("connect_ms"):
+                self._connect(credentials)
         with self._timed("query_ms"):
             return self._database.query(sql)
 

@@ -5,8 +5,8 @@ from typing import Any, Final
 from deadline import Deadline
 from errors import ConfigurationError, DependencyUnavailableError
 
-BUDGET: Final = 5.0
-"""Seconds for the one read: two tries of two seconds, and botocore's pause between them."""
+BUDGET: Final = 4.0
+"""Seconds for the one read: two tries of a second and a half, and botocore's pause between them."""
 
 _TRANSIENT: Final = frozenset({"ThrottlingException", "InternalServiceError", "RequestLimitExceeded"})
 
@@ -27,7 +27,7 @@ def read(secret_id: str, deadline: Deadline) -> dict[str, Any]:
     import botocore.config
     import botocore.exceptions
 
-    config = botocore.config.Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 2})
+    config = botocore.config.Config(connect_timeout=0.75, read_timeout=0.75, retries={"total_max_attempts": 2})
     try:
         answer: dict[str, Any] = boto3.client("secretsmanager", config=config).get_secret_value(SecretId=secret_id)
     except botocore.exceptions.ClientError as error:

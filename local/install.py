@@ -23,6 +23,8 @@ CLOUD: Final = LOCAL / "cloud"
 """The emulated cloud's own environment: it pins botocore, and functions see its packages."""
 MYSQL: Final = LOCAL / "mysql"
 """MariaDB's packages, unpacked; only where the machine has no MySQL server."""
+BASE_PYTHON: Final = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+"""Not `sys.executable`, which may be that of the environment about to be made anew."""
 NODE: Final = 22
 """Oldest Node.js that the CDK library takes without a banner."""
 
@@ -102,12 +104,12 @@ def _run(*command: str | Path, env: Mapping[str, str] | None = None, cwd: Path =
 
 
 def _python_environment(target: Path) -> str:
-    return _virtual_environment(target, Path(sys.executable), ROOT / "requirements-dev.txt")
+    return _virtual_environment(target, BASE_PYTHON, ROOT / "requirements-dev.txt")
 
 
 def _cloud_environment(target: Path) -> str:
     """In Python 3.13, the functions' runtime, where the machine has it."""
-    python = _python_3_13() or Path(sys.executable)
+    python = _python_3_13() or BASE_PYTHON
     return _virtual_environment(target, python, ROOT / "local" / "requirements.txt")
 
 

@@ -77,7 +77,7 @@ def server() -> Iterator[Server]:
         server.master,
         server.master_password,
         f"CREATE USER {ADMINISTRATOR}@'%' IDENTIFIED BY '{ADMINISTRATOR}'",
-        f"GRANT ALL ON *.* TO {ADMINISTRATOR}@'%'",
+        f"GRANT ALL ON *.* TO {ADMINISTRATOR}@'%' WITH GRANT OPTION",
     )
     try:
         yield server

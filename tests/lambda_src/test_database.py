@@ -13,7 +13,7 @@ from cryptography import x509
 
 from database import ROOT_CERTIFICATES, Credentials, Database
 from deadline import Deadline
-from errors import TLSVerificationError
+from errors import DependencyUnavailableError, TLSVerificationError
 from local.certificates import Certificates
 from local.mysql import MySQLServer
 from tests.lambda_src.conftest import CANARY, Server
@@ -97,3 +97,18 @@ def test_a_package_without_root_certificates_does_not_start(monkeypatch: pytest.
     monkeypatch.setattr("database.ROOT_CERTIFICATES", Path("/nowhere.pem"))
     with pytest.raises(FileNotFoundError):
         _database()
+
+
+@pytest.mark.usefixtures("trusted")
+def test_nothing_is_asked_without_a_connection() -> None:
+    with pytest.raises(DependencyUnavailableError, match="not connected"):
+        _database().query("SELECT 1")
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_connection_past_its_age_is_not_trusted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = _database()
+    database.connect(_credentials(server))
+    assert database.is_connected
+    monkeypatch.setattr("database.AGE", -1.0)
+    assert not database.is_connected

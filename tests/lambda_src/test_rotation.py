@@ -10,9 +10,9 @@ import botocore.exceptions
 import pytest
 
 from errors import ConfigurationError, CredentialsRefusedError
-from rotation import Rotation, alternate, quoted_for_grant
+from rotation import Rotation, alternate, lambda_handler, quoted_for_grant
 from tests.aws import AWS
-from tests.lambda_src.conftest import CANARY, MASTER_ID, SECRET_ID, Server, connection_details
+from tests.lambda_src.conftest import CANARY, MASTER_ID, SECRET_ID, Context, Server, connection_details
 
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
 PRIVILEGES = "GRANT SELECT, INSERT, UPDATE, DELETE ON `dev\\_DB`.* TO"
@@ -270,6 +270,28 @@ def test_secrets_managers_refusal_names_the_step_and_the_code(aws: AWS, monkeypa
     monkeypatch.setattr(rotation._client, "get_random_password", denied)
     with pytest.raises(Exception, match=r"refused \(step=createSecret, code=AccessDeniedException\)"):
         rotation.handle(_event("createSecret", token), 60)
+
+
+def test_a_promotion_that_is_refused_is_an_error(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    rotation = Rotation()
+    token = aws.stage_rotation(SECRET_ID)
+    for step in STEPS[:-1]:
+        rotation.handle(_event(step, token), 60)
+
+    def refused(**_: object) -> None:
+        raise botocore.exceptions.ClientError({"Error": {"Code": "InternalServiceError"}}, "UpdateSecretVersionStage")
+
+    monkeypatch.setattr(rotation._client, "update_secret_version_stage", refused)
+    with pytest.raises(Exception, match=r"step=finishSecret, code=InternalServiceError"):
+        rotation.handle(_event("finishSecret", token), 60)
+
+
+def test_lambda_calls_the_entry_point(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    monkeypatch.setattr("rotation._rotation", Rotation())
+    for step in STEPS:
+        lambda_handler(_event(step, token), Context())
+    assert aws.current(SECRET_ID)[0] == token
 
 
 def test_no_password_reaches_a_log(

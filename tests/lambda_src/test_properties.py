@@ -1,0 +1,120 @@
+"""Whatever bytes come from outside, there is an answer or one of the errors, and never a leak."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import errors
+from database import Credentials
+from deadline import Deadline
+from extension import Extension
+from handler import Service
+from json_object import json_object
+from tests.lambda_src.conftest import CANARY
+from tests.lambda_src.faulty import FaultyExtension, respond, running, send
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+)
+KEYS = st.sampled_from(["host", "port", "dbname", "username", "password", "engine"])
+SECRETS = st.one_of(
+    st.dictionaries(KEYS, JSON | st.text().map(lambda text: text + CANARY)).map(json.dumps),
+    st.text(),
+    JSON.map(json.dumps),
+    st.none(),
+    JSON,
+)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+@given(SECRETS, st.none() | st.text())
+def test_any_secret_is_credentials_or_a_configuration_error(secret: object, version_id: str | None) -> None:
+    try:
+        credentials = Credentials.parse({"SecretString": secret, "VersionId": version_id})
+    except errors.ConfigurationError as error:
+        for link in _chain(error):
+            assert CANARY not in repr(link) + repr(vars(link))
+    else:
+        assert 1 <= credentials.port <= 65535
+        assert credentials.host.strip()
+
+
+@given(st.binary() | st.text() | JSON.map(json.dumps) | JSON)
+def test_any_text_is_an_object_or_nothing(text: object) -> None:
+    assert isinstance(json_object(text), dict | None)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 10_000, '{"a":1,"a":2}', b"\xff\xfe", "\ufeff{}"])
+def test_what_breaks_parsers_is_nothing(text: str | bytes) -> None:
+    assert json_object(text) is None
+
+
+@given(value=JSON.map(json.dumps) | st.text() | JSON)
+def test_any_parameter_is_a_configuration_or_a_configuration_error(value: object) -> None:
+    service = Service.__new__(Service)
+
+    class Answering:
+        def parameter(self, _: str) -> dict[str, Any]:
+            return {"Value": value}
+
+    service._extension = Answering()  # type: ignore[assignment]
+    try:
+        assert isinstance(service._config("/x")["enableVersion"], bool)
+    except errors.ConfigurationError:
+        return
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[FaultyExtension]:
+    server = FaultyExtension({"Parameter": {}}, {})
+    with running(server):
+        yield server
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    status=st.sampled_from([200, 204, 301, 400, 401, 404, 418, 500]),
+    body=st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()),
+    raw=st.booleans(),
+)
+def test_any_answer_of_the_extension_is_an_object_or_one_of_the_errors_in_time(
+    scripted: FaultyExtension,
+    status: int,
+    body: bytes,
+    raw: bool,  # noqa: FBT001
+) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", str(scripted.port))
+        monkeypatch.setenv("AWS_SESSION_TOKEN", CANARY)
+        scripted.script.clear()
+        scripted.script.extend([send(body) if raw else respond(status, body)] * 20)
+        deadline = Deadline()
+        deadline.start(0.4)
+        started = time.monotonic()
+        try:
+            assert isinstance(Extension(deadline).secret("name"), dict)
+        except (errors.ConfigurationError, errors.DependencyUnavailableError) as error:
+            for link in _chain(error):
+                assert CANARY not in repr(link) + repr(vars(link))
+        assert time.monotonic() - started < 0.6
+
+
+def test_errors_say_their_facts_and_loggers_can_take_them(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    error = errors.DependencyUnavailableError("x: y", stage="connect", attempts=3)
+    assert str(error) == "x: y (stage=connect, attempts=3)"
+    assert str(errors.QueryFailedError("z")) == "z"
+    logging.getLogger("demoapp").info("event", extra=error.facts)
