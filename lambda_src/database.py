@@ -197,7 +197,6 @@ class Database:
 
 _DENIED: Final = frozenset({1045})
 _NO_TLS: Final = frozenset({2026, 3159})
-_CONFIGURATION: Final = frozenset({1044, 1049, 1129, 1698, 3118, 4151})
 _UNAVAILABLE: Final = frozenset(
     # Lost, killed or shut down; read-only after a failover; too many; deadlock or lock wait.
     {0, 1053, 1927, 2003, 2006, 2013, 2055, 4031} | {1290, 1836} | {1040, 1203, 1226} | {1205, 1213}
@@ -216,10 +215,9 @@ def _error(error: Exception, **facts: object) -> ServiceError:
         return TLSVerificationError("database: no TLS", **facts)
     if errno in _DENIED:
         return CredentialsRefusedError("database: access denied", **facts)
-    if errno in _CONFIGURATION:
-        return ConfigurationError("database: refused", **facts)
     if errno in _UNAVAILABLE or isinstance(error, OSError):
         return DependencyUnavailableError("database: unavailable", **facts)
     if facts["stage"] == "connect":
-        return ConfigurationError("database: not a MySQL server, or one that refuses", **facts)
+        # No grant, no such database, a locked account, a blocked host; or no MySQL server at all.
+        return ConfigurationError("database: the server refuses", **facts)
     return QueryFailedError("database: query failed", **facts)

@@ -131,9 +131,8 @@ class Extension:
 
     def _request(self, path: str) -> tuple[int, bytes]:
         headers = {"X-Aws-Parameters-Secrets-Token": _session_token()}
-        response = self._pool.urlopen(
-            "GET", path, headers=headers, retries=False, redirect=False, preload_content=False
-        )
+        # Without retries urllib3 follows no redirect either: the token goes nowhere else.
+        response = self._pool.urlopen("GET", path, headers=headers, retries=False, preload_content=False)
         try:
             body = response.read(LARGEST + 1)
         except BaseException:

@@ -416,6 +416,38 @@ def test_after_a_failover_the_next_invocation_finds_the_new_address(bench: Bench
     assert bench.invoke()["database"] == bench.server.database
 
 
+def test_of_an_answer_that_is_too_large_only_the_beginning_is_read(bench: Bench) -> None:
+    sent = 0
+
+    def stream(connection: socket.socket) -> None:
+        nonlocal sent
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n")
+        while sent < 50_000_000:
+            connection.sendall(b"x" * 10_000)
+            sent += 10_000
+
+    bench.extension.script.append(stream)
+    with pytest.raises(CONFIGURATION, match="answer too large"):
+        bench.invoke()
+    assert sent < 10_000_000
+
+
+def test_an_encrypted_parameter_is_told_from_one_that_is_no_json(bench: Bench) -> None:
+    bench.extension.parameter = _parameter('{"enableVersion": true}', "SecureString")
+    with pytest.raises(CONFIGURATION, match="a SecureString, where a String is read"):
+        bench.invoke()
+
+
+def test_a_redirect_is_not_followed_with_the_token(bench: Bench) -> None:
+    elsewhere = FaultyExtension({}, {})
+    with running(elsewhere):
+        bench.extension.script.append(respond(302, b"", f"Location: http://127.0.0.1:{elsewhere.port}/"))
+        with pytest.raises(CONFIGURATION):
+            bench.invoke()
+    assert not elsewhere.requests
+
+
 def test_the_token_is_read_for_each_call(bench: Bench) -> None:
     bench.invoke()
     bench.monkeypatch.setenv("AWS_SESSION_TOKEN", "another")
