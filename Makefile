@@ -19,7 +19,7 @@ demo: install ## Deploy, invoke, rotate, break and destroy on a laptop, step by 
 	@python -m local.demo
 
 test: install ## Run all the tests, or those of TESTS=path
-	@python -m pytest $(TESTS)
+	@python -m pytest --numprocesses auto --dist loadfile $(TESTS)
 
 synth: install ## Synthesise the templates of dev into cdk.out/
 	@cdk synth --quiet
@@ -28,7 +28,7 @@ check: install ## What CI runs: format, lint, types, tests
 	@ruff format --check .
 	@ruff check .
 	@mypy
-	@python -m pytest --cov
+	@python -m pytest --numprocesses auto --dist loadfile --cov
 
 soak: install ## 20,000 invocations with faults at random
 	@python -m pytest -m soak -s

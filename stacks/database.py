@@ -11,6 +11,7 @@ from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from stacks.acknowledgement import acknowledge
 from stacks.function import VpcFunction
 from stacks.network import HTTPS, NetworkStack
 from stacks.settings import APPLICATION_USERNAME, Settings
@@ -30,6 +31,7 @@ class DatabaseStack(cdk.Stack):
     secret: secretsmanager.ISecret
     """The application user's connection details; the master's stay inside this stack."""
     key: kms.Key
+    """For data, secrets and logs."""
 
     def __init__(
         self,
@@ -45,9 +47,23 @@ class DatabaseStack(cdk.Stack):
         self.key = kms.Key(
             self,
             "Key",
-            description=f"Data and secrets of the {settings.env} database",
+            description=f"Data, secrets and logs of {settings.env}",
             enable_key_rotation=True,
             removal_policy=removal_policy,
+        )
+        self.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal(f"logs.{self.region}.amazonaws.com")],
+                actions=["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"],
+                resources=["*"],
+                conditions={
+                    "ArnLike": {
+                        "kms:EncryptionContext:aws:logs:arn": self.format_arn(
+                            service="logs", resource="log-group:*", arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME
+                        )
+                    }
+                },
+            )
         )
         # Here and not with the network: a group there and the rotation function's rules
         # here would make the two stacks wait for each other.
@@ -112,6 +128,7 @@ class DatabaseStack(cdk.Stack):
                     self,
                     f"{log.capitalize()}LogGroup",
                     log_group_name=f"/aws/rds/instance/{identifier}/{log}",
+                    encryption_key=self.key,
                     retention=logs.RetentionDays.THREE_MONTHS,
                     removal_policy=removal_policy,
                 )
@@ -122,6 +139,8 @@ class DatabaseStack(cdk.Stack):
                 f"MySQL {settings.mysql_version} has left standard support: RDS bills extended support "
                 "for every vCPU-hour of both instances of the Multi-AZ pair.",
             )
+
+        self._acknowledge_instance(settings)
 
         master_secret = self.instance.secret
         assert master_secret is not None  # noqa: S101 - manage_master_user_password makes it
@@ -142,7 +161,10 @@ class DatabaseStack(cdk.Stack):
             description="Rotates the application user's password between two users",
             handler="rotation.lambda_handler",
             vpc=network.vpc,
+            key=self.key,
             memory_size=256,
+            # Secrets Manager may call twice at once, and no more often.
+            reserved_concurrent_executions=2,
             timeout=cdk.Duration.minutes(1),
             statements=[
                 iam.PolicyStatement(
@@ -161,12 +183,10 @@ class DatabaseStack(cdk.Stack):
         # Through the database's own stack, with the database's own group: no cycle.
         rotation.connections.allow_to(security_group, MYSQL, "Rotation to MySQL")
         rotation.connections.allow_to(network.secrets_manager, HTTPS, "Rotation to Secrets Manager")
-        iam.ManagedPolicy(
-            self,
+        rotation.allow_on_everything(
             "RandomPasswordPolicy",
-            description="GetRandomPassword touches no secret, and IAM knows no resource for it.",
-            roles=[rotation.execution_role],
-            statements=[iam.PolicyStatement(actions=["secretsmanager:GetRandomPassword"], resources=["*"])],
+            "GetRandomPassword touches no secret, and IAM knows no resource for it.",
+            "secretsmanager:GetRandomPassword",
         )
         # rotate_immediately_on_update keeps its default, true: the rotation at the schedule's
         # creation is what makes the users. Only a change of the schedule itself rotates again.
@@ -176,6 +196,43 @@ class DatabaseStack(cdk.Stack):
             rotation_lambda=rotation,
         )
         schedule.node.add_dependency(*rotation.connections.security_groups, security_group)
+
+    def _acknowledge_instance(self, settings: Settings) -> None:
+        acknowledge(
+            self.instance,
+            "RDS publishes the enhanced metrics in this role's name; AWS's own policy follows what that needs.",
+            "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole]",
+        )
+        acknowledge(
+            self.instance,
+            "The port is no secret to who is inside, and who is outside reaches no port.",
+            "AwsSolutions-RDS11",
+        )
+        acknowledge(
+            self.instance,
+            "RDS's own backups restore to any second of their time. A plan of AWS Backup, in another account, is for "
+            "the organisation to make.",
+            "HIPAA.Security-RDSInBackupPlan",
+            "NIST.800.53.R5-RDSInBackupPlan",
+        )
+        acknowledge(
+            self.instance,
+            "The general log and the audit log hold statements with their values, each written twice for it; the "
+            "slow-query log and the error log are published.",
+            *(
+                f"{pack}-RDSLoggingEnabled[LogExport::{log}]"
+                for pack in ("HIPAA.Security", "NIST.800.53.R5", "PCI.DSS.321")
+                for log in ("audit", "general")
+            ),
+        )
+        if not settings.is_prod:
+            acknowledge(
+                self.instance,
+                "A dev stack leaves nothing behind when it is destroyed.",
+                "AwsSolutions-RDS10",
+                "HIPAA.Security-RDSInstanceDeletionProtectionEnabled",
+                "NIST.800.53.R5-RDSInstanceDeletionProtectionEnabled",
+            )
 
 
 def secrets_decryption(key: kms.IKey, *actions: str) -> iam.PolicyStatement:

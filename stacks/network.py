@@ -9,6 +9,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from stacks.acknowledgement import acknowledge
 from stacks.settings import Settings
 
 HTTPS: Final = ec2.Port.tcp(443)
@@ -36,15 +37,42 @@ class NetworkStack(cdk.Stack):
             # Emptying the default group takes a custom resource; nothing here uses the group.
             restrict_default_security_group=False,
         )
+        removal_policy = cdk.RemovalPolicy.RETAIN if settings.is_prod else cdk.RemovalPolicy.DESTROY
+        flow_log_group = logs.LogGroup(
+            self,
+            "FlowLogGroup",
+            retention=logs.RetentionDays.THREE_MONTHS,
+            removal_policy=removal_policy,
+        )
+        acknowledge(
+            flow_log_group,
+            "CloudWatch Logs encrypts it with a key of its own. Ours belongs to the database's stack, which stands "
+            "on this one; and a flow log holds addresses and ports, no payload.",
+            *(f"{pack}-CloudWatchLogGroupEncrypted" for pack in ("HIPAA.Security", "NIST.800.53.R5", "PCI.DSS.321")),
+        )
+        acknowledge(
+            self.vpc,
+            "Nothing is in the VPC's default security group. Emptying it takes a custom resource, with a function "
+            "and a role that may change any group's rules.",
+            *(f"{pack}-VPCDefaultSecurityGroupClosed" for pack in ("HIPAA.Security", "NIST.800.53.R5", "PCI.DSS.321")),
+        )
+        flow_log_role = iam.Role(self, "FlowLogRole", assumed_by=iam.ServicePrincipal("vpc-flow-logs.amazonaws.com"))
+        iam.ManagedPolicy(
+            self,
+            "FlowLogPolicy",
+            roles=[flow_log_role],
+            statements=[
+                iam.PolicyStatement(
+                    actions=["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+                    resources=[flow_log_group.log_group_arn],
+                )
+            ],
+        )
         self.vpc.add_flow_log(
             "FlowLog",
+            # Without updates: CDK would write the same permissions inline once more.
             destination=ec2.FlowLogDestination.to_cloud_watch_logs(
-                logs.LogGroup(
-                    self,
-                    "FlowLogGroup",
-                    retention=logs.RetentionDays.THREE_MONTHS,
-                    removal_policy=cdk.RemovalPolicy.RETAIN if settings.is_prod else cdk.RemovalPolicy.DESTROY,
-                )
+                flow_log_group, flow_log_role.without_policy_updates()
             ),
         )
         if settings.egress == "nat":
@@ -123,6 +151,11 @@ class NetworkStack(cdk.Stack):
             map_public_ip_on_launch=False,
         )
         public.add_default_internet_route(gateway.ref, attachment)
+        acknowledge(
+            public,
+            "What `egress=nat` chooses: the subnet holds the NAT gateway and nothing else.",
+            *(f"{pack}-VPCNoUnrestrictedRouteToIGW" for pack in ("HIPAA.Security", "NIST.800.53.R5", "PCI.DSS.321")),
+        )
         nat = public.add_nat_gateway()
         for index, subnet in enumerate(self.vpc.isolated_subnets):
             ec2.CfnRoute(

@@ -53,6 +53,7 @@ class ServiceStack(cdk.Stack):
             description="Reads its configuration and credentials through the extension and queries MySQL",
             handler="handler.lambda_handler",
             vpc=network.vpc,
+            key=database.key,
             memory_size=512,
             timeout=TIMEOUT,
             reserved_concurrent_executions=settings.reserved_concurrency,

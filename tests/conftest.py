@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -67,7 +68,7 @@ def templates(request: pytest.FixtureRequest) -> Templates:
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[LocalCloud]:
     """The application, deployed by the real CDK to an emulated cloud of the tests' own."""
-    cloud = LocalCloud(LOCAL / "test")
+    cloud = LocalCloud(LOCAL / f"test-{os.getpid()}")  # Each of pytest's workers has its own.
     try:
         cloud.start()
         cloud.bootstrap()
@@ -75,3 +76,4 @@ def cloud() -> Iterator[LocalCloud]:
         yield cloud
     finally:
         cloud.stop()
+        shutil.rmtree(cloud.folder)

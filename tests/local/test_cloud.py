@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -171,13 +172,14 @@ def test_any_aws_client_finds_the_cloud_by_its_exports(cloud: LocalCloud, tmp_pa
 
 @pytest.fixture
 def second_cloud() -> Iterator[LocalCloud]:
-    cloud = LocalCloud(LOCAL / "test-second")
+    cloud = LocalCloud(LOCAL / f"test-{os.getpid()}-second")
     try:
         cloud.start()
         cloud.bootstrap()
         yield cloud
     finally:
         cloud.stop()
+        shutil.rmtree(cloud.folder)
 
 
 def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud: LocalCloud) -> None:

@@ -94,6 +94,8 @@ def test_the_function_reads_one_parameter_and_one_secret_and_nothing_else(templa
         "ec2:DescribeNetworkInterfaces",
         "ec2:DescribeSubnets",
         "ec2:UnassignPrivateIpAddresses",
+        "xray:PutTelemetryRecords",
+        "xray:PutTraceSegments",
     }
     (parameter,) = templates.resources("AWS::SSM::Parameter")
     assert {"Ref": parameter} in allowed["ssm:GetParameter"]["Fn::Join"][1]
@@ -127,6 +129,8 @@ def test_statements_on_everything_are_those_aws_forces_each_in_a_policy_of_its_o
         "ec2:DescribeNetworkInterfaces",
         "ec2:DescribeSubnets",
         "secretsmanager:GetRandomPassword",
+        "xray:PutTelemetryRecords",
+        "xray:PutTraceSegments",
     }
 
 
@@ -149,6 +153,17 @@ def test_functions_go_nowhere_but_to_the_database_and_the_endpoints(synthesise: 
     ways = templates.resources("AWS::EC2::SecurityGroupEgress").values()
     assert sorted(way["Properties"]["FromPort"] for way in ways) == [443, 443, 443, 3306, 3306]
     assert all("DestinationSecurityGroupId" in way["Properties"] for way in ways)
+
+
+def test_both_functions_are_traced_and_their_logs_encrypted_with_our_key(templates: Templates) -> None:
+    functions = templates.resources("AWS::Lambda::Function")
+    assert {each["Properties"]["TracingConfig"]["Mode"] for each in functions.values()} == {"Active"}
+    plain = [
+        name
+        for name, each in templates.resources("AWS::Logs::LogGroup").items()
+        if "KmsKeyId" not in each["Properties"]
+    ]
+    assert [name.startswith("FlowLogGroup") for name in plain] == [True]
 
 
 def test_no_secret_stands_in_a_variable_or_a_template(templates: Templates) -> None:
