@@ -7,13 +7,17 @@ Here and not with the code that raises them, because three modules raise the sam
 class ServiceError(Exception):
     """An invocation failed; the message says at which stage, and never holds an answer.
 
-    `facts` is for the log: stage, status or errno, attempts, VersionId where they are known.
+    `facts` is for the message and for the log: stage, status or errno, attempts, VersionId, elapsed and
+    remaining milliseconds, where they are known.
     """
 
     def __init__(self, message: str, **facts: object) -> None:
-        named = ", ".join(f"{name}={value}" for name, value in facts.items())
-        super().__init__(f"{message} ({named})" if named else message)
+        super().__init__(message)
         self.facts = facts
+
+    def __str__(self) -> str:
+        named = ", ".join(f"{name}={value}" for name, value in self.facts.items())
+        return f"{self.args[0]} ({named})" if named else str(self.args[0])
 
 
 class ConfigurationError(ServiceError):

@@ -58,15 +58,20 @@ class Service:
         try:
             return self._answer()
         except ServiceError as error:
+            error.facts.setdefault("elapsed_ms", round((time.monotonic() - started) * 1000))
+            error.facts["remaining_ms"] = round(self._deadline.remaining() * 1000)
             facts = {"outcome": type(error).__name__, **error.facts}
+            raise
+        except Exception as error:
+            facts = {"outcome": type(error).__name__}
             raise
         finally:
             logger.info(
                 "invocation.finished",
                 extra={
+                    "remaining_ms": round(self._deadline.remaining() * 1000),
                     **facts,
                     "duration_ms": round((time.monotonic() - started) * 1000, 1),
-                    "remaining_ms": round(self._deadline.remaining() * 1000),
                     "connection_reused": reused and "connect_ms" not in self._durations,
                     "version_id": self._database.version_id,
                     **{name: round(seconds * 1000, 1) for name, seconds in self._durations.items()},

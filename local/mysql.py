@@ -70,6 +70,7 @@ class MySQLServer:
             shutil.copyfile(source, self.folder / f"{name}.pem")
         (self.folder / "key.pem").touch(mode=0o600)
         shutil.copyfile(self._certificates.key, self.folder / "key.pem")
+        (self.folder / "temporary").mkdir()
         self._give_away(self.folder, *self.folder.iterdir())
         self._run(self._initialise_command())
         account = f"'{username}'@'%'"
@@ -176,7 +177,8 @@ class MySQLServer:
         ]
 
     def _environment(self) -> dict[str, str]:
-        env = {"PATH": os.defpath, "HOME": str(self.folder)}
+        # A folder of its own for what is temporary: a server that starts removes what it finds there.
+        env = {"PATH": os.defpath, "HOME": str(self.folder), "TMPDIR": f"{self.folder}/temporary"}
         if self._base:
             libraries = [str(path) for path in (self._base / "lib").glob("*-linux-gnu*")]
             env["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)

@@ -377,6 +377,7 @@ def test_what_a_fault_comes_to(bench: Bench, fault: Fault, caplog: pytest.LogCap
         assert secret not in said
     if failure:
         stages = {"secret": ("secret",), "database": ("connect", "query")}
+        assert {"elapsed_ms", "remaining_ms"} <= set(failure.facts)
         assert failure.facts["stage"] in stages.get(fault.area, ("parameter",))
     bench.heal()
     if fault.area == "database" and fault.error is TLS:

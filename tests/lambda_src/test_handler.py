@@ -251,6 +251,17 @@ def test_no_secret_is_in_any_record_or_error(
     assert CANARY not in seen
 
 
+def test_what_nobody_foresaw_is_no_ok_in_the_log(
+    environment: Environment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = environment()
+    monkeypatch.delenv("APP_CONFIG_PATH")
+    with pytest.raises(KeyError):
+        service.handle({}, Context())
+    (record,) = _events(caplog, "invocation.finished")
+    assert record["outcome"] == "KeyError"
+
+
 VALID = {"host": "h", "dbname": "d", "username": "u", "password": CANARY}
 
 
