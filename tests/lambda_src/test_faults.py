@@ -335,8 +335,8 @@ FAULTS = [
     _database("a deadlock (1213), once", _queried(refuse_query(1213)), None, 1, warm=True),
     _database("a lock not had in time (1205), again", _queried(*[refuse_query(1205)] * 2), UNAVAILABLE, 2),
     _database("a query it refuses (1142)", _queried(refuse_query(1142)), QUERY, 1),
-    Fault("time", "200 ms left", lambda bench: setattr(bench, "remaining_ms", 200), UNAVAILABLE, 0, within=0.2),
-    Fault("time", "1.5 s left, and an extension that hangs", _hanging_with_little_time, UNAVAILABLE, 1, within=1.2),
+    Fault("time", "200 ms left", lambda bench: setattr(bench, "remaining_ms", 200), UNAVAILABLE, 0, within=0.5),
+    Fault("time", "1.5 s left, and an extension that hangs", _hanging_with_little_time, UNAVAILABLE, 1, within=1.5),
 ]
 
 
@@ -366,7 +366,7 @@ def test_what_a_fault_comes_to(bench: Bench, fault: Fault, caplog: pytest.LogCap
     elapsed = time.monotonic() - started
     assert type(failure) is (fault.error or type(None)), failure
     asked = [path for path in bench.extension.requests[requests:] if path.startswith("/systemsmanager")]
-    if fault.area in ("extension", "parameter", "time"):
+    if fault.area != "database":
         # Until a budget ends, jitter decides how many tries there are.
         assert abs(len(asked) - fault.tries) <= (2 if fault.within > 3 and fault.tries > 3 else 0), asked
     elif fault.area == "database":
