@@ -1,7 +1,7 @@
 # Every target sets up what it needs, under this folder and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test synth check soak format up down clean lock certificates install
+.PHONY: help demo test synth check soak mutants format up down clean lock certificates install
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 export PIP_CACHE_DIR := $(CURDIR)/.local/cache/pip
@@ -32,6 +32,9 @@ check: install ## What CI runs: format, lint, types, tests
 
 soak: install ## 20,000 invocations with faults at random
 	@python -m pytest -m soak -s
+
+mutants: install ## Weaken the hardening one way at a time, and see each noticed
+	@python -m tests.mutants
 
 format: install ## Put the code in its format
 	@ruff format .

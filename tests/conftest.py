@@ -14,6 +14,7 @@ from app import build
 from local.install import LOCAL, ROOT
 from local.running import LocalCloud
 from stacks.settings import from_context
+from tests.mutants import weaken
 
 # As Lambda has it: clients are made when rotation.py is imported.
 os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
@@ -49,7 +50,10 @@ def _synthesise(**context: str) -> Templates:
     # Code is not packaged here: what is in the package has a test of its own.
     app = cdk.App(context=flags | context | {"aws:cdk:bundling-stacks": []})
     build(app, from_context(context))
-    return Templates({stack.stack_name.partition("-")[2]: stack.template for stack in app.synth().stacks})
+    templates = Templates({stack.stack_name.partition("-")[2]: stack.template for stack in app.synth().stacks})
+    for template in templates.values():
+        weaken(template)
+    return templates
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,19 @@ def test_it_is_multi_az_private_and_encrypted_with_our_key(templates: Templates)
     assert instance["CACertificateIdentifier"] == "rds-ca-rsa2048-g1"
 
 
+def test_it_is_patched_and_watched(templates: Templates) -> None:
+    instance = _instance(templates)
+    assert instance["AutoMinorVersionUpgrade"] is True
+    assert instance["MonitoringInterval"] == 60
+    assert instance["CopyTagsToSnapshot"] is True
+
+
+def test_the_one_key_is_rotated_and_for_the_secret_too(templates: Templates) -> None:
+    assert templates.only("AWS::KMS::Key")["EnableKeyRotation"] is True
+    (key,) = templates.resources("AWS::KMS::Key")
+    assert templates.only("AWS::SecretsManager::Secret")["KmsKeyId"] == {"Fn::GetAtt": [key, "Arn"]}
+
+
 def test_plaintext_and_old_tls_are_refused(templates: Templates) -> None:
     parameters = templates.only("AWS::RDS::DBParameterGroup")["Parameters"]
     assert parameters["require_secure_transport"] == "1"

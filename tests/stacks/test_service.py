@@ -54,6 +54,7 @@ def test_the_environment_is_the_seeds_and_the_extensions(templates: Templates) -
     assert "Secret" in json.dumps(variables["CREDS_PATH"])
     assert variables["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"] == "2773"
     assert variables["SSM_PARAMETER_STORE_TTL"] == variables["SECRETS_MANAGER_TTL"] == "300"
+    assert variables["PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL"] == "info"
     assert int(variables["SSM_PARAMETER_STORE_TIMEOUT_MILLIS"]) > 0
     assert int(variables["SECRETS_MANAGER_TIMEOUT_MILLIS"]) > 0
 
@@ -146,6 +147,15 @@ def test_only_the_two_functions_may_reach_the_database_and_only_on_its_port(temp
     sources = sorted(json.dumps(way["SourceSecurityGroupId"]) for way in ways)
     assert "FunctionSecurityGroup" in sources[0]
     assert "RotationSecurityGroup" in sources[1]
+
+
+def test_both_functions_stand_in_both_private_subnets_with_a_group_each(templates: Templates) -> None:
+    places = [each["Properties"]["VpcConfig"] for each in templates.resources("AWS::Lambda::Function").values()]
+    for place in places:
+        subnets = json.dumps(place["SubnetIds"])
+        assert "PrivateSubnet1" in subnets
+        assert "PrivateSubnet2" in subnets
+    assert len({json.dumps(place["SecurityGroupIds"]) for place in places}) == 2
 
 
 def test_functions_go_nowhere_but_to_the_database_and_the_endpoints(synthesise: Callable[..., Templates]) -> None:
