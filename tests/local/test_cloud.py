@@ -198,8 +198,9 @@ def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud:
     assert [stack["StackName"] for stack in left] == ["CDKToolkit"]
 
 
-def test_the_cloud_ends_with_all_it_started_and_nothing_else(second_cloud: LocalCloud) -> None:
-    mine = os.getpid()
+def test_the_cloud_ends_with_its_process(second_cloud: LocalCloud) -> None:
+    process = Path("/proc") / str(second_cloud._given["pid"])
+    assert process.exists()
     second_cloud.stop()
     assert not second_cloud.is_running
-    assert Path(f"/proc/{mine}").exists()
+    assert not process.exists()
