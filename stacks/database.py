@@ -6,6 +6,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -13,6 +14,7 @@ from constructs import Construct
 
 from stacks.acknowledgement import acknowledge
 from stacks.function import VpcFunction
+from stacks.key import EncryptionKey
 from stacks.network import HTTPS, NetworkStack
 from stacks.settings import APPLICATION_USERNAME, Settings
 
@@ -44,26 +46,8 @@ class DatabaseStack(cdk.Stack):
     ) -> None:
         super().__init__(scope, construct_id, **kwargs)
         removal_policy = cdk.RemovalPolicy.RETAIN if settings.is_prod else cdk.RemovalPolicy.DESTROY
-        self.key = kms.Key(
-            self,
-            "Key",
-            description=f"Data, secrets and logs of {settings.env}",
-            enable_key_rotation=True,
-            removal_policy=removal_policy,
-        )
-        self.key.add_to_resource_policy(
-            iam.PolicyStatement(
-                principals=[iam.ServicePrincipal(f"logs.{self.region}.amazonaws.com")],
-                actions=["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"],
-                resources=["*"],
-                conditions={
-                    "ArnLike": {
-                        "kms:EncryptionContext:aws:logs:arn": self.format_arn(
-                            service="logs", resource="log-group:*", arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME
-                        )
-                    }
-                },
-            )
+        self.key = EncryptionKey(
+            self, "Key", settings=settings, description=f"Data, secrets and logs of {settings.env}"
         )
         # Here and not with the network: a group there and the rotation function's rules
         # here would make the two stacks wait for each other.
@@ -195,6 +179,8 @@ class DatabaseStack(cdk.Stack):
             automatically_after=cdk.Duration.days(settings.rotation_days),
             rotation_lambda=rotation,
         )
+        (permission,) = (each for each in rotation.node.children if isinstance(each, lambda_.CfnPermission))
+        permission.source_account = self.account  # CDK lets Secrets Manager call in any account's name.
         schedule.node.add_dependency(*rotation.connections.security_groups, security_group)
 
     def _acknowledge_instance(self, settings: Settings) -> None:
@@ -207,6 +193,12 @@ class DatabaseStack(cdk.Stack):
             self.instance,
             "The port is no secret to who is inside, and who is outside reaches no port.",
             "AwsSolutions-RDS11",
+        )
+        acknowledge(
+            self.instance,
+            "The function's users log in with passwords that Secrets Manager changes. Tokens of IAM would be a second "
+            "way in that nobody here takes.",
+            "CKV_AWS_161",
         )
         acknowledge(
             self.instance,

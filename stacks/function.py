@@ -61,6 +61,7 @@ class VpcFunction(lambda_.Function):
             runtime=RUNTIME,
             role=role.without_policy_updates(),
             log_group=log_group,
+            environment_encryption=key,
             logging_format=lambda_.LoggingFormat.JSON,
             architecture=(
                 lambda_.Architecture.ARM_64 if settings.architecture == "arm64" else lambda_.Architecture.X86_64
@@ -123,6 +124,7 @@ class VpcFunction(lambda_.Function):
             "Whoever calls these functions waits for the answer, or tries again as Secrets Manager does: there is "
             "no event to keep.",
             *(f"{pack}-LambdaDLQ" for pack in ("HIPAA.Security", "NIST.800.53.R5", "Serverless")),
+            "CKV_AWS_116",
         )
         acknowledge(
             self,

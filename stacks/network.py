@@ -10,6 +10,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from stacks.acknowledgement import acknowledge
+from stacks.key import EncryptionKey
 from stacks.settings import Settings
 
 HTTPS: Final = ec2.Port.tcp(443)
@@ -41,14 +42,12 @@ class NetworkStack(cdk.Stack):
         flow_log_group = logs.LogGroup(
             self,
             "FlowLogGroup",
+            # A key of its own: the database's key names the rotation function, and would make this stack wait for it.
+            encryption_key=EncryptionKey(
+                self, "FlowLogKey", settings=settings, description=f"Flow log of {settings.env}"
+            ),
             retention=logs.RetentionDays.THREE_MONTHS,
             removal_policy=removal_policy,
-        )
-        acknowledge(
-            flow_log_group,
-            "CloudWatch Logs encrypts it with a key of its own. Ours belongs to the database's stack, which stands "
-            "on this one; and a flow log holds addresses and ports, no payload.",
-            *(f"{pack}-CloudWatchLogGroupEncrypted" for pack in ("HIPAA.Security", "NIST.800.53.R5", "PCI.DSS.321")),
         )
         acknowledge(
             self.vpc,

@@ -3,82 +3,35 @@
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
-import aws_cdk as cdk
 import pytest
-from cdk_nag import (
-    AwsSolutionsChecks,
-    HIPAASecurityChecks,
-    NIST80053R5Checks,
-    PCIDSS321Checks,
-    ServerlessChecks,
-)
 
-from app import build
 from local.install import ROOT, environment
-from stacks.settings import from_context
-from tests.conftest import EGRESSES, ENVIRONMENTS, Templates
+from tests import scans
+from tests.conftest import Templates
 
-PACKS = (AwsSolutionsChecks, NIST80053R5Checks, HIPAASecurityChecks, PCIDSS321Checks, ServerlessChecks)
-
-Finding = tuple[str, str]
-"""A rule's id and a construct's path."""
+variants = pytest.mark.parametrize(("env", "egress"), scans.VARIANTS)
 
 
-def _findings(out: Path, env: str, egress: str) -> set[Finding]:
-    """What the packs find and nobody has acknowledged."""
-    flags = json.loads((ROOT / "cdk.json").read_text())["context"]
-    app = cdk.App(context=flags | {"aws:cdk:bundling-stacks": []}, outdir=str(out))
-    cdk.Validations.of(app).add_plugins(*[pack(app) for pack in PACKS])
-    build(app, from_context({"env": env, "egress": egress}))
-    try:
-        app.synth()
-    except RuntimeError as error:
-        assert "ValidationFailed" in str(error)  # noqa: PT017 - that is how CDK says it
-    report = json.loads((out / "validation-report.json").read_text())
-    return {
-        (violation["ruleName"], construct["constructPath"])
-        for plugin in report["pluginReports"]
-        for violation in plugin["violations"]
-        for construct in violation["violatingConstructs"]
-    }
+@variants
+def test_no_finding_is_unexplained(env: str, egress: str) -> None:
+    assert scans.as_is(env, egress) == set()
+    assert scans.raw(env, egress).unexplained == set()
 
 
-@pytest.fixture(params=[(env, egress) for env in ENVIRONMENTS for egress in EGRESSES], ids="-".join)
-def variant(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """Both environments with both egress modes."""
-    env, egress = request.param
-    return env, egress
-
-
-def test_no_finding_is_unexplained(variant: tuple[str, str], tmp_path: Path) -> None:
-    assert _findings(tmp_path / "out", *variant) == set()
-
-
-def test_what_is_acknowledged_is_what_is_found(variant: tuple[str, str], tmp_path: Path) -> None:
-    acknowledged: set[Finding] = set()
-
-    def record(construct: Any, reason: str, *ids: str) -> None:
-        assert len(reason.split()) > 5
-        acknowledged.update((each, construct.node.path) for each in ids)
-
-    with (
-        mock.patch("stacks.network.acknowledge", record),
-        mock.patch("stacks.database.acknowledge", record),
-        mock.patch("stacks.function.acknowledge", record),
-    ):
-        found = _findings(tmp_path / "out", *variant)
-    uncovered = {finding for finding in found if not any(_covers(each, finding) for each in acknowledged)}
-    stale = {each for each in acknowledged if not any(_covers(each, finding) for finding in found)}
-    assert found
-    assert uncovered == set()
+@variants
+def test_what_is_acknowledged_is_what_is_found(env: str, egress: str) -> None:
+    scan = scans.raw(env, egress)
+    assert {scans.pack_of(rule) for rule, _ in scan.found} == {*scans.PACKS, "checkov"}
+    assert scan.native & scan.finished
+    assert scan.checkov_passed > 100
+    stale = {each for each in scan.acknowledged if not any(scans.covers(each, finding) for finding in scan.found)}
     assert stale == set()
+    assert [reason for reason in scan.acknowledged.values() if len(reason.split()) < 6] == []
 
 
-def _covers(acknowledged: Finding, found: Finding) -> bool:
-    return acknowledged[0] == found[0] and f"{found[1]}/".startswith(f"{acknowledged[1]}/")
+def test_the_findings_in_the_documentation_are_those_found() -> None:
+    assert scans.tables() in (ROOT / "docs" / "security.md").read_text()
 
 
 @pytest.fixture

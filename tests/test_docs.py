@@ -9,6 +9,7 @@ import pytest
 
 from local.install import ROOT, environment
 from stacks.settings import ENVIRONMENTS, Settings
+from tests.mutants import MUTANTS
 
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 
@@ -46,6 +47,13 @@ def test_every_path_and_make_target_in_the_documents_exists(document: Path) -> N
 def test_the_first_screen_is_one_screen() -> None:
     first, *_ = (ROOT / "README.md").read_text().split("\n## ")
     assert len(first.splitlines()) <= 45
+
+
+def test_the_table_of_weakenings_has_each_of_them_noticed_by_a_test_that_exists() -> None:
+    rows = re.findall(r"^\| (.+) \| `(\w+)` \|$", (ROOT / "docs/hardening.md").read_text(), re.MULTILINE)
+    assert [name for name, _ in rows] == list(MUTANTS)
+    tests = "".join(path.read_text() for path in (ROOT / "tests/stacks").glob("test_*.py"))
+    assert [test for _, test in rows if f"def {test}(" not in tests] == []
 
 
 @pytest.mark.parametrize("decision", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda path: path.stem)

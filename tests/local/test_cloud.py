@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import botocore.exceptions
 import pytest
 
 from local.install import LOCAL, ROOT, environment
@@ -59,58 +58,6 @@ def test_the_function_logs_in_as_its_own_user_and_not_as_the_master(cloud: Local
     assert {"engine", "host", "port", "dbname", "username", "password", "masterarn"} == set(value)
     assert value["username"] in ("demoapp", "demoapp_clone")
     assert value["engine"] == "mysql"
-
-
-def _as_role_of(cloud: LocalCloud, function_name: str, service: str) -> Any:
-    """A client with the credentials of the function's role."""
-    configuration = cloud.client("lambda").get_function_configuration(FunctionName=function_name)
-    iam = cloud.client("iam")
-    role = configuration["Role"].rpartition("/")[2]
-    trust = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
-    administrator = {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
-    extended = {**trust, "Statement": [*trust["Statement"], _trusting(administrator)]}
-    iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(extended))
-    try:
-        session = cloud.client("sts").assume_role(RoleArn=configuration["Role"], RoleSessionName="test")["Credentials"]
-    finally:
-        iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(trust))
-    return cloud.client(
-        service,
-        aws_access_key_id=session["AccessKeyId"],
-        aws_secret_access_key=session["SecretAccessKey"],
-        aws_session_token=session["SessionToken"],
-    )
-
-
-def _trusting(principal: dict[str, str]) -> dict[str, object]:
-    return {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
-
-
-def test_the_serving_role_reads_its_own_secret_and_is_denied_the_masters(
-    cloud: LocalCloud, outputs: dict[str, str]
-) -> None:
-    own = outputs["DatabaseSecretArn"]
-    administrator = cloud.client("secretsmanager")
-    master = json.loads(administrator.get_secret_value(SecretId=own)["SecretString"])["masterarn"]
-    assert "password" in administrator.get_secret_value(SecretId=master)["SecretString"]
-    client = _as_role_of(cloud, outputs["FunctionName"], "secretsmanager")
-    assert client.get_secret_value(SecretId=own)["VersionId"]
-    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
-        client.get_secret_value(SecretId=master)
-    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
-        client.put_secret_value(SecretId=own, SecretString="{}")
-    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
-        client.describe_secret(SecretId=own)
-
-
-def test_the_serving_role_reads_its_own_parameter_and_no_other(cloud: LocalCloud, outputs: dict[str, str]) -> None:
-    cloud.client("ssm").put_parameter(Name="/dev/other", Value="x", Type="String", Overwrite=True)
-    client = _as_role_of(cloud, outputs["FunctionName"], "ssm")
-    assert client.get_parameter(Name=outputs["ParameterName"])["Parameter"]["Value"]
-    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
-        client.get_parameter(Name="/dev/other")
-    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
-        client.put_parameter(Name=outputs["ParameterName"], Value="{}", Overwrite=True)
 
 
 def test_a_rotation_goes_through_the_deployed_function_and_invocations_go_on(

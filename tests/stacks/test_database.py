@@ -15,14 +15,19 @@ def _instance(templates: Templates) -> dict[str, Any]:
     return templates.only("AWS::RDS::DBInstance")
 
 
+def _key(templates: Templates) -> str:
+    """The logical id of the database's key."""
+    (key,) = set(templates.resources("AWS::KMS::Key")) & set(templates["Database"]["Resources"])
+    return key
+
+
 def test_it_is_multi_az_private_and_encrypted_with_our_key(templates: Templates) -> None:
     instance = _instance(templates)
     assert instance["MultiAZ"] is True
     assert instance["PubliclyAccessible"] is False
     assert instance["StorageEncrypted"] is True
     assert instance["StorageType"] == "gp3"
-    (key,) = templates.resources("AWS::KMS::Key")
-    assert instance["KmsKeyId"] == {"Fn::GetAtt": [key, "Arn"]}
+    assert instance["KmsKeyId"] == {"Fn::GetAtt": [_key(templates), "Arn"]}
     assert instance["CACertificateIdentifier"] == "rds-ca-rsa2048-g1"
 
 
@@ -33,10 +38,16 @@ def test_it_is_patched_and_watched(templates: Templates) -> None:
     assert instance["CopyTagsToSnapshot"] is True
 
 
-def test_the_one_key_is_rotated_and_for_the_secret_too(templates: Templates) -> None:
-    assert templates.only("AWS::KMS::Key")["EnableKeyRotation"] is True
-    (key,) = templates.resources("AWS::KMS::Key")
-    assert templates.only("AWS::SecretsManager::Secret")["KmsKeyId"] == {"Fn::GetAtt": [key, "Arn"]}
+def test_its_key_is_the_secrets_too_and_every_key_is_rotated(templates: Templates) -> None:
+    assert templates.only("AWS::SecretsManager::Secret")["KmsKeyId"] == {"Fn::GetAtt": [_key(templates), "Arn"]}
+    keys = templates.resources("AWS::KMS::Key").values()
+    assert [each["Properties"]["EnableKeyRotation"] for each in keys] == [True, True]
+
+
+def test_secrets_manager_calls_the_rotation_function_in_this_accounts_name_alone(templates: Templates) -> None:
+    permission = templates.only("AWS::Lambda::Permission")
+    assert permission["Principal"] == "secretsmanager.amazonaws.com"
+    assert permission["SourceAccount"] == {"Ref": "AWS::AccountId"}
 
 
 def test_plaintext_and_old_tls_are_refused(templates: Templates) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,15 +166,16 @@ def test_functions_go_nowhere_but_to_the_database_and_the_endpoints(synthesise: 
     assert all("DestinationSecurityGroupId" in way["Properties"] for way in ways)
 
 
-def test_both_functions_are_traced_and_their_logs_encrypted_with_our_key(templates: Templates) -> None:
-    functions = templates.resources("AWS::Lambda::Function")
-    assert {each["Properties"]["TracingConfig"]["Mode"] for each in functions.values()} == {"Active"}
-    plain = [
-        name
-        for name, each in templates.resources("AWS::Logs::LogGroup").items()
-        if "KmsKeyId" not in each["Properties"]
-    ]
-    assert [name.startswith("FlowLogGroup") for name in plain] == [True]
+def test_both_functions_are_traced_and_their_variables_encrypted_with_our_key(templates: Templates) -> None:
+    for function in templates.resources("AWS::Lambda::Function").values():
+        assert function["Properties"]["TracingConfig"]["Mode"] == "Active"
+        assert "Key" in json.dumps(function["Properties"]["KmsKeyArn"])
+
+
+def test_every_log_is_encrypted_with_our_key(templates: Templates) -> None:
+    log_groups = templates.resources("AWS::Logs::LogGroup")
+    assert len(log_groups) == 5
+    assert [name for name, each in log_groups.items() if "KmsKeyId" not in each["Properties"]] == []
 
 
 def test_no_secret_stands_in_a_variable_or_a_template(templates: Templates) -> None:
@@ -213,6 +215,13 @@ def test_the_package_is_the_source_and_two_dependencies(synthesised_package: dic
     source = {path.name for path in SOURCE.iterdir() if path.name != "__pycache__"}
     assert {name for name in top if not name.endswith(".dist-info")} == source | {"pymysql", "urllib3"}
     assert not [name for name in synthesised_package if name.endswith(".pyc")]
+
+
+def test_every_file_in_the_package_has_a_known_origin() -> None:
+    listed = subprocess.run([sys.executable, "-m", "local.package"], cwd=ROOT, capture_output=True, text=True)
+    assert listed.returncode == 0, listed.stderr
+    parts = [line.split()[0] for line in listed.stdout.splitlines()]
+    assert parts == ["lambda_src", "PyMySQL", "urllib3", "together"]
 
 
 def test_the_package_is_made_again_only_when_its_source_has_changed(synthesised: Path) -> None:
