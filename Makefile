@@ -1,7 +1,7 @@
 # Every target sets up what it needs, under this folder and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test synth check soak findings mutants package format up down clean lock certificates install checkov
+.PHONY: help demo test synth check soak findings mutants package cost diff deploy format up down clean lock certificates install checkov
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 export PIP_CACHE_DIR := $(CURDIR)/.local/cache/pip
@@ -41,6 +41,15 @@ findings: checkov ## Scan the templates; print what is found and why it stays
 
 package: install ## Make the function's package; list what is in it and from where
 	@python -m local.package
+
+cost: install ## What a month costs, item by item
+	@python -W ignore -m local.cost
+
+diff: install ## What a deploy would change, against another revision: make diff BASE=origin/main
+	@python -m local.diff $(BASE)
+
+deploy: install ## Deploy one environment to the account of your credentials: make deploy ENV=dev
+	@cdk deploy --all --require-approval never --context env=$(ENV)
 
 format: install ## Put the code in its format
 	@ruff format .

@@ -4,6 +4,7 @@ import random
 import ssl
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +45,14 @@ class Credentials:
     username: str
     password: str = field(repr=False)
     version_id: str
+    created: datetime | None = None
+
+    @property
+    def age_hours(self) -> float | None:
+        """Hours since this version was stored; None when the answer's date is none that is known."""
+        if not self.created:
+            return None
+        return round((datetime.now(UTC) - self.created).total_seconds() / 3600, 2)
 
     @classmethod
     def parse(cls, secret: dict[str, Any]) -> "Credentials":
@@ -71,7 +80,17 @@ class Credentials:
             faults.append("port is not a number from 1 to 65535")
         if faults:
             raise ConfigurationError(f"secret: {'; '.join(faults)}", **facts)
-        return cls(value["host"], port, value["dbname"], value["username"], value["password"], version_id)
+        created = _moment(secret.get("CreatedDate"))
+        return cls(value["host"], port, value["dbname"], value["username"], value["password"], version_id, created)
+
+
+def _moment(value: object) -> datetime | None:
+    """An ISO 8601 date with its zone, as the extension and boto3 give it."""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
 
 
 def _port(value: object) -> int:

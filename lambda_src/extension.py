@@ -31,6 +31,10 @@ LARGEST: Final = 512 * 1024
 """Bytes: a secret is at most 65,536, and JSON's escapes make them at most six times as many."""
 
 
+class UnexplainedRefusalError(ConfigurationError):
+    """The extension refuses and does not say why; AWS itself does (`upstream`)."""
+
+
 class _Refusal(NamedTuple):
     """What one kind of failed try means: how often to try at the most, and what to raise then."""
 
@@ -44,8 +48,8 @@ _NOT_YET = _Refusal("not ready", _UNTIL_BUDGET, DependencyUnavailableError)
 _BROKEN = _Refusal("broken answer", 2, DependencyUnavailableError)
 _SLOW = _Refusal("no answer", 2, DependencyUnavailableError)
 _UPSTREAM = _Refusal("server error", _UNTIL_BUDGET, DependencyUnavailableError)
-# Denied, missing and throttled look the same, so a few tries, and then it is not the throttle.
-_GENERIC = _Refusal("refused; the extension's lines in the function's log say why", 3, ConfigurationError)
+# Denied, missing and throttled look the same.
+_GENERIC = _Refusal("refused without a reason", 3, UnexplainedRefusalError)
 _TOKEN = _Refusal("session token refused", 2, ConfigurationError)
 _TOO_LARGE = _Refusal("answer too large", 1, ConfigurationError)
 _FINAL = _Refusal("unexpected status", 1, ConfigurationError)
@@ -62,21 +66,21 @@ class Extension:
         """Return Parameter Store's `Parameter` object (Name, Type, Value, Version, …).
 
         Raises:
-            ConfigurationError: it cannot be read, or is encrypted.
+            UnexplainedRefusalError: the extension refuses, and not for a moment.
+            ConfigurationError: it cannot be read.
             DependencyUnavailableError: the extension did not answer in time.
         """
         answer = self._get("parameter", name, "/systemsmanager/parameters/get/?name=")
         parameter = answer.get("Parameter")
         if not isinstance(parameter, dict):
             raise ConfigurationError(f"parameter {name}: the answer holds no Parameter", stage="parameter")
-        if parameter.get("Type") == "SecureString":
-            raise ConfigurationError(f"parameter {name}: a SecureString, where a String is read", stage="parameter")
         return parameter
 
     def secret(self, secret_id: str) -> dict[str, Any]:
         """Return Secrets Manager's `GetSecretValue` answer (SecretString, VersionId, …).
 
         Raises:
+            UnexplainedRefusalError: the extension refuses, and not for a moment.
             ConfigurationError: it cannot be read.
             DependencyUnavailableError: the extension did not answer in time.
         """

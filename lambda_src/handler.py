@@ -4,18 +4,18 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
-import secrets_manager
+import upstream
 from database import Credentials, Database
 from deadline import Deadline
 from errors import ConfigurationError, CredentialsRefusedError, DependencyUnavailableError, ServiceError
-from extension import Extension
+from extension import Extension, UnexplainedRefusalError
 from json_object import json_object
 
-BUDGET: Final = 29.0
+BUDGET: Final = 33.0
 """Seconds for one invocation; less than the function's timeout."""
 MARGIN: Final = 0.5
 """Seconds kept from Lambda's remaining time, to fail in words rather than be cut off."""
@@ -39,6 +39,7 @@ class Service:
         self._database = Database(self._deadline)
         self._refused_version_id = ""
         self._durations: dict[str, float] = {}
+        self._secret_age_hours: float | None = None
 
     def handle(self, event: object, context: Context) -> dict[str, Any]:
         """Answer one invocation.
@@ -52,6 +53,7 @@ class Service:
         """
         self._deadline.start(min(BUDGET, context.get_remaining_time_in_millis() / 1000 - MARGIN))
         self._durations = {}
+        self._secret_age_hours = None
         reused = self._database.is_connected
         facts: dict[str, object] = {"outcome": "ok"}
         started = time.monotonic()
@@ -74,6 +76,7 @@ class Service:
                     "duration_ms": round((time.monotonic() - started) * 1000, 1),
                     "connection_reused": reused and "connect_ms" not in self._durations,
                     "version_id": self._database.version_id,
+                    "secret_age_hours": self._secret_age_hours,
                     **{name: round(seconds * 1000, 1) for name, seconds in self._durations.items()},
                 },
             )
@@ -82,7 +85,9 @@ class Service:
         with self._timed("parameter_ms"):
             config = self._config(f"/{os.environ['ENV']}/{os.environ['APP_CONFIG_PATH']}")
         with self._timed("secret_ms"):
-            credentials = Credentials.parse(self._extension.secret(os.environ["CREDS_PATH"]))
+            secret = self._ask_extension(self._extension.secret, upstream.secret, os.environ["CREDS_PATH"])
+            credentials = Credentials.parse(secret)
+        self._secret_age_hours = credentials.age_hours
         columns = "DATABASE(), VERSION()" if config["enableVersion"] else "DATABASE()"
         dbname, *version = self._query(f"SELECT {columns}", credentials)
         answer = {
@@ -96,12 +101,32 @@ class Service:
         return answer
 
     def _config(self, name: str) -> dict[str, Any]:
-        config = json_object(self._extension.parameter(name).get("Value"))
+        parameter = self._ask_extension(self._extension.parameter, upstream.parameter, name)
+        if parameter.get("Type") == "SecureString":
+            raise ConfigurationError(f"parameter {name}: a SecureString, where a String is read", stage="parameter")
+        config = json_object(parameter.get("Value"))
         if config is None:
             raise ConfigurationError(f"parameter {name}: not a JSON object", stage="parameter")
         if not isinstance(config.setdefault("enableVersion", False), bool):
             raise ConfigurationError(f"parameter {name}: enableVersion is not true or false", stage="parameter")
         return config
+
+    def _ask_extension(
+        self,
+        through: Callable[[str], dict[str, Any]],
+        around: Callable[[str, Deadline], dict[str, Any]],
+        name: str,
+    ) -> dict[str, Any]:
+        """Ask the extension; when it refuses and does not say why, AWS itself, once.
+
+        A throttle of the whole account passes, a missing permission does not, and the
+        extension answers both with the same words.
+        """
+        try:
+            return through(name)
+        except UnexplainedRefusalError as error:
+            logger.warning("extension.refused", extra=error.facts)
+        return around(name, self._deadline)
 
     def _query(self, sql: str, credentials: Credentials) -> tuple[Any, ...]:
         """Ask on the kept connection or a new one; when it breaks, once more on another.
@@ -137,7 +162,7 @@ class Service:
                 return
             except CredentialsRefusedError:
                 self._refused_version_id = tried = cached.version_id
-        current = Credentials.parse(secrets_manager.read(os.environ["CREDS_PATH"], self._deadline))
+        current = Credentials.parse(upstream.secret(os.environ["CREDS_PATH"], self._deadline))
         if current.version_id == tried:
             raise CredentialsRefusedError(
                 "database: access denied, and the secret has no newer version",

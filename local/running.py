@@ -100,6 +100,7 @@ class LocalCloud:
             "USE_SSL": "1",
             "MINISTACK_SSL_CERT": str(certificates.certificate),
             "MINISTACK_SSL_KEY": str(certificates.key),
+            "SSL_CERT_FILE": str(certificates.ca),  # What functions trust that do not go through the SDK.
             **{key: self.variables[key] for key in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID")},
             **{key: self.variables[key] for key in ("AWS_SECRET_ACCESS_KEY", "AWS_CA_BUNDLE")},
         }

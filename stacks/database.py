@@ -33,7 +33,8 @@ class DatabaseStack(cdk.Stack):
     secret: secretsmanager.ISecret
     """The application user's connection details; the master's stay inside this stack."""
     key: kms.Key
-    """For data, secrets and logs."""
+    """For data, secrets, logs and alarms."""
+    rotation: VpcFunction
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class DatabaseStack(cdk.Stack):
         super().__init__(scope, construct_id, **kwargs)
         removal_policy = cdk.RemovalPolicy.RETAIN if settings.is_prod else cdk.RemovalPolicy.DESTROY
         self.key = EncryptionKey(
-            self, "Key", settings=settings, description=f"Data, secrets and logs of {settings.env}"
+            self, "Key", settings=settings, description=f"Data, secrets, logs and alarms of {settings.env}"
         )
         # Here and not with the network: a group there and the rotation function's rules
         # here would make the two stacks wait for each other.
@@ -138,7 +139,7 @@ class DatabaseStack(cdk.Stack):
         )
         bare_secret.apply_removal_policy(removal_policy)
         self.secret = bare_secret.attach(self.instance)
-        rotation = VpcFunction(
+        self.rotation = VpcFunction(
             self,
             "Rotation",
             settings=settings,
@@ -165,9 +166,9 @@ class DatabaseStack(cdk.Stack):
             ],
         )
         # Through the database's own stack, with the database's own group: no cycle.
-        rotation.connections.allow_to(security_group, MYSQL, "Rotation to MySQL")
-        rotation.connections.allow_to(network.secrets_manager, HTTPS, "Rotation to Secrets Manager")
-        rotation.allow_on_everything(
+        self.rotation.connections.allow_to(security_group, MYSQL, "Rotation to MySQL")
+        self.rotation.connections.allow_to(network.secrets_manager, HTTPS, "Rotation to Secrets Manager")
+        self.rotation.allow_on_everything(
             "RandomPasswordPolicy",
             "GetRandomPassword touches no secret, and IAM knows no resource for it.",
             "secretsmanager:GetRandomPassword",
@@ -177,11 +178,11 @@ class DatabaseStack(cdk.Stack):
         schedule = self.secret.add_rotation_schedule(
             "Schedule",
             automatically_after=cdk.Duration.days(settings.rotation_days),
-            rotation_lambda=rotation,
+            rotation_lambda=self.rotation,
         )
-        (permission,) = (each for each in rotation.node.children if isinstance(each, lambda_.CfnPermission))
+        (permission,) = (each for each in self.rotation.node.children if isinstance(each, lambda_.CfnPermission))
         permission.source_account = self.account  # CDK lets Secrets Manager call in any account's name.
-        schedule.node.add_dependency(*rotation.connections.security_groups, security_group)
+        schedule.node.add_dependency(*self.rotation.connections.security_groups, security_group)
 
     def _acknowledge_instance(self, settings: Settings) -> None:
         acknowledge(

@@ -1,4 +1,4 @@
-"""A Lambda function in the private subnets, which may do nothing until it is told."""
+"""Lambda functions that may do nothing until they are told, and their package."""
 
 import shutil
 import subprocess
@@ -22,8 +22,8 @@ SOURCE: Final = Path(__file__).parent.parent / "lambda_src"
 RUNTIME: Final = lambda_.Runtime.PYTHON_3_13
 
 
-class VpcFunction(lambda_.Function):
-    """A function from lambda_src/ with a role, a log group and a security group of its own.
+class ClosedFunction(lambda_.Function):
+    """A function from lambda_src/ with a role and a log group of its own.
 
     The role is closed: what CDK's grants would add to it is dropped, and each policy is
     a managed one with a name, so that a reader finds every permission where the function
@@ -31,6 +31,7 @@ class VpcFunction(lambda_.Function):
     """
 
     execution_role: iam.Role
+    own_log_group: logs.LogGroup
 
     def __init__(
         self,
@@ -39,7 +40,6 @@ class VpcFunction(lambda_.Function):
         *,
         settings: Settings,
         handler: str,
-        vpc: ec2.IVpc,
         key: kms.IKey,
         statements: list[iam.PolicyStatement],
         **kwargs: Any,
@@ -67,52 +67,18 @@ class VpcFunction(lambda_.Function):
                 lambda_.Architecture.ARM_64 if settings.architecture == "arm64" else lambda_.Architecture.X86_64
             ),
             tracing=lambda_.Tracing.ACTIVE,
-            vpc=vpc,
-            vpc_subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED),
-            security_groups=[
-                ec2.SecurityGroup(
-                    scope,
-                    f"{construct_id}SecurityGroup",
-                    vpc=vpc,
-                    description=f"{construct_id} function",
-                    allow_all_outbound=False,
-                )
-            ],
             **kwargs,
         )
         self.execution_role = role
-        own = self._policy(
+        self.own_log_group = log_group
+        self.own_policy = self.policy(
             "Policy",
-            "What the function is for, its log and its network interfaces.",
+            "What the function is for, and its log.",
             *statements,
             iam.PolicyStatement(
-                actions=["logs:CreateLogStream", "logs:PutLogEvents"],
-                resources=[log_group.log_group_arn],
-            ),
-            iam.PolicyStatement(
-                actions=[
-                    "ec2:AssignPrivateIpAddresses",
-                    "ec2:CreateNetworkInterface",
-                    "ec2:DeleteNetworkInterface",
-                    "ec2:UnassignPrivateIpAddresses",
-                ],
-                resources=[self.stack.format_arn(service="ec2", resource="*", resource_name="*")],
+                actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[log_group.log_group_arn]
             ),
         )
-        acknowledge(
-            own,
-            "Lambda makes the interfaces, with ids nobody knows before; IAM takes this form for exactly these calls "
-            "(Lambda developer guide), and the function's own code is denied them.",
-            "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:*/*]",
-        )
-        describe = self.allow_on_everything(
-            "DescribePolicy",
-            "The calls a VPC function needs that IAM cannot narrow to a resource.",
-            "ec2:DescribeNetworkInterfaces",
-            "ec2:DescribeSubnets",
-        )
-        # Lambda checks that it may make interfaces before it makes the function.
-        self.node.add_dependency(own, describe)
         self.allow_on_everything(
             "TracePolicy",
             "X-Ray knows no resource for what it is sent.",
@@ -132,29 +98,17 @@ class VpcFunction(lambda_.Function):
             "AwsSolutions-L1",
             "Serverless-LambdaLatestVersion",
         )
-        # The interfaces are Lambda's to manage; the code that runs behind them must not
-        # (Lambda developer guide, "Granting Lambda functions access to a VPC").
-        self._policy(
-            "DenyPolicy",
-            "Keeps the function's own code from the calls that Lambda makes in its name.",
-            iam.PolicyStatement(
-                effect=iam.Effect.DENY,
-                actions=["ec2:*"],
-                resources=["*"],
-                conditions={"ArnEquals": {"lambda:SourceFunctionArn": self.function_arn}},
-            ),
-        )
 
     def allow_on_everything(self, name: str, reason: str, *actions: str) -> iam.ManagedPolicy:
         """Allow actions for which IAM knows no resource, in a policy of their own.
 
         Of their own, because a finding of `*` once acknowledged hides the next in the same policy.
         """
-        policy = self._policy(name, reason, iam.PolicyStatement(actions=list(actions), resources=["*"]))
+        policy = self.policy(name, reason, iam.PolicyStatement(actions=list(actions), resources=["*"]))
         acknowledge(policy, reason, "AwsSolutions-IAM5[Resource::*]")
         return policy
 
-    def _policy(self, name: str, description: str, *statements: iam.PolicyStatement) -> iam.ManagedPolicy:
+    def policy(self, name: str, description: str, *statements: iam.PolicyStatement) -> iam.ManagedPolicy:
         """Attach a policy to the role.
 
         From the policy's side (`roles`), so that the role waits for no policy: the key's
@@ -167,6 +121,73 @@ class VpcFunction(lambda_.Function):
             description=description,
             roles=[self.execution_role],
             statements=list(statements),
+        )
+
+
+class VpcFunction(ClosedFunction):
+    """A closed function in the private subnets, with a security group of its own."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        vpc: ec2.IVpc,
+        **kwargs: Any,
+    ) -> None:
+        group = ec2.SecurityGroup(
+            scope,
+            f"{construct_id}SecurityGroup",
+            vpc=vpc,
+            description=f"{construct_id} function",
+            allow_all_outbound=False,
+        )
+        super().__init__(
+            scope,
+            construct_id,
+            vpc=vpc,
+            vpc_subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED),
+            security_groups=[group],
+            **kwargs,
+        )
+        interfaces = self.policy(
+            "InterfacePolicy",
+            "The network interfaces by which Lambda puts the function into the VPC.",
+            iam.PolicyStatement(
+                actions=[
+                    "ec2:AssignPrivateIpAddresses",
+                    "ec2:CreateNetworkInterface",
+                    "ec2:DeleteNetworkInterface",
+                    "ec2:UnassignPrivateIpAddresses",
+                ],
+                resources=[self.stack.format_arn(service="ec2", resource="*", resource_name="*")],
+            ),
+        )
+        acknowledge(
+            interfaces,
+            "Lambda makes the interfaces, with ids nobody knows before; IAM takes this form for exactly these calls "
+            "(Lambda developer guide), and the function's own code is denied them.",
+            "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:ec2:<AWS::Region>:<AWS::AccountId>:*/*]",
+        )
+        describe = self.allow_on_everything(
+            "DescribePolicy",
+            "The calls a VPC function needs that IAM cannot narrow to a resource.",
+            "ec2:DescribeNetworkInterfaces",
+            "ec2:DescribeSubnets",
+        )
+        # Lambda checks that it may make interfaces before it makes the function.
+        self.node.add_dependency(self.own_policy, interfaces, describe)
+        # The interfaces are Lambda's to manage; the code that runs behind them must not
+        # (Lambda developer guide, "Granting Lambda functions access to a VPC").
+        self.policy(
+            "DenyPolicy",
+            "Keeps the function's own code from the calls that Lambda makes in its name.",
+            iam.PolicyStatement(
+                effect=iam.Effect.DENY,
+                actions=["ec2:*"],
+                resources=["*"],
+                conditions={"ArnEquals": {"lambda:SourceFunctionArn": self.function_arn}},
+            ),
         )
 
 

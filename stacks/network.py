@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import aws_cdk as cdk
 import jsii
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
@@ -24,6 +25,8 @@ class NetworkStack(cdk.Stack):
     """Where Secrets Manager is reached from inside the VPC."""
     systems_manager: ec2.IConnectable
     """Where Parameter Store is reached from inside the VPC."""
+    upstream_connections: list[cloudwatch.Metric]
+    """How many connections are opened to AWS from inside the VPC."""
 
     def __init__(self, scope: Construct, construct_id: str, *, settings: Settings, **kwargs: Any) -> None:
         super().__init__(scope, construct_id, **kwargs)
@@ -75,10 +78,18 @@ class NetworkStack(cdk.Stack):
             ),
         )
         if settings.egress == "nat":
-            self._route_through_nat(settings)
+            nat_gateway_id = self._route_through_nat(settings)
+            self.upstream_connections = [
+                cloudwatch.Metric(
+                    namespace="AWS/NATGateway",
+                    metric_name="ConnectionAttemptCount",
+                    dimensions_map={"NatGatewayId": nat_gateway_id},
+                    statistic="Sum",
+                )
+            ]
             self.secrets_manager = self.systems_manager = ec2.Peer.any_ipv4()
         else:
-            self.secrets_manager = self._endpoint(
+            secrets_manager = self._endpoint(
                 "SecretsManager",
                 ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER,
                 [
@@ -95,7 +106,7 @@ class NetworkStack(cdk.Stack):
                     iam.PolicyStatement(actions=["secretsmanager:GetRandomPassword"], resources=["*"]),
                 ],
             )
-            self.systems_manager = self._endpoint(
+            systems_manager = self._endpoint(
                 "SystemsManager",
                 ec2.InterfaceVpcEndpointAwsService.SSM,
                 [
@@ -105,6 +116,22 @@ class NetworkStack(cdk.Stack):
                     )
                 ],
             )
+            self.secrets_manager, self.systems_manager = secrets_manager, systems_manager
+            self.upstream_connections = [
+                cloudwatch.Metric(
+                    namespace="AWS/PrivateLinkEndpoints",
+                    metric_name="NewConnections",
+                    dimensions_map={
+                        "Endpoint Type": "Interface",
+                        "Service Name": f"com.amazonaws.{self.region}.{service}",
+                        "VPC Endpoint Id": endpoint.vpc_endpoint_id,
+                        "VPC Id": self.vpc.vpc_id,
+                    },
+                    statistic="Sum",
+                    label=service,
+                )
+                for service, endpoint in (("secretsmanager", secrets_manager), ("ssm", systems_manager))
+            ]
 
     def _endpoint(
         self, name: str, service: ec2.InterfaceVpcEndpointAwsService, statements: list[iam.PolicyStatement]
@@ -132,8 +159,8 @@ class NetworkStack(cdk.Stack):
             endpoint.add_to_policy(statement)
         return endpoint
 
-    def _route_through_nat(self, settings: Settings) -> None:
-        """The seed's topology: one public subnet that holds the one NAT gateway.
+    def _route_through_nat(self, settings: Settings) -> str:
+        """The seed's topology: one public subnet that holds the one NAT gateway, whose id is returned.
 
         By hand, because ec2.Vpc makes a public subnet in every zone.
         """
@@ -164,6 +191,7 @@ class NetworkStack(cdk.Stack):
                 destination_cidr_block="0.0.0.0/0",
                 nat_gateway_id=nat.ref,
             )
+        return nat.ref
 
 
 _COLON: Final = cdk.ArnFormat.COLON_RESOURCE_NAME

@@ -86,6 +86,14 @@ class Settings:
     parameter_ttl: int = setting(300, "seconds the extension caches the parameter", least=0, most=300)
     secret_ttl: int = setting(300, "seconds the extension caches the secret", least=0, most=300)
     reserved_concurrency: int = setting(10, "most execution environments of the function at once", least=1, most=1000)
+    release: str = setting(
+        "at-once",
+        "how a new version takes over after its smoke test: at once, or a tenth of the traffic for five minutes first",
+        allowed=("at-once", "gradual"),
+    )
+    alarm_email: str = setting("", "address that alarms and the database's events are mailed to; empty means nobody")
+    runbook: str = setting("docs/runbook", "where alarms say their runbook is: the folder's address, as people open it")
+    github_repository: str = setting("", "`owner/name` of the repository whose workflow may deploy; empty means none")
     rotation_days: int = setting(30, "days between rotations of the function's password", least=1, most=1000)
 
     @property
@@ -112,20 +120,26 @@ class Settings:
         return self.engine_version.startswith(("5.", "8.0"))
 
     @property
-    def connections(self) -> int:
-        """Connections the instance class leaves to the function.
+    def max_connections(self) -> int:
+        """The most connections that RDS lets the instance class have: {DBInstanceClassMemory/12582880}.
 
-        RDS sets max_connections to {DBInstanceClassMemory/12582880}, and
-        DBInstanceClassMemory is the class's memory less what the operating system and
-        RDS itself take (RDS user guide, "Quotas and constraints"). A quarter is left
-        to that difference, to the rotation function and to an operator.
+        RDS user guide, "Quotas and constraints". DBInstanceClassMemory is the class's memory
+        less what the operating system and RDS itself take, so the true number is somewhat smaller.
         """
-        return INSTANCE_MEMORY_GIB[self.instance_class] * 2**30 // 12582880 * 3 // 4
+        return INSTANCE_MEMORY_GIB[self.instance_class] * 2**30 // 12582880
+
+    @property
+    def connections(self) -> int:
+        """Connections the instance class leaves to the function: three quarters.
+
+        A quarter is left to what RDS takes, to the rotation function and to an operator.
+        """
+        return self.max_connections * 3 // 4
 
 
 ENVIRONMENTS: Final[Mapping[str, Settings]] = {
     "dev": Settings(env="dev"),
-    "prod": Settings(env="prod", instance_class="m7g.large", reserved_concurrency=100),
+    "prod": Settings(env="prod", instance_class="m7g.large", reserved_concurrency=100, release="gradual"),
 }
 
 
@@ -201,6 +215,10 @@ def _faults(settings: Settings, known: Mapping[str, Field[Any]]) -> list[str]:
             f"extension_layer_arn={settings.extension_layer_arn}: not a layer version's ARN, as "
             "arn:aws:lambda:us-east-1:177933569100:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:99"
         )
+    if settings.github_repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", settings.github_repository):
+        faults.append(f"github_repository={settings.github_repository}: not a repository, as owner/name")
+    if settings.alarm_email and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", settings.alarm_email):
+        faults.append(f"alarm_email={settings.alarm_email}: not a mail address, as oncall@example.com")
     if settings.instance_class in INSTANCE_MEMORY_GIB and settings.reserved_concurrency > settings.connections:
         faults.append(
             f"reserved_concurrency={settings.reserved_concurrency}: each execution environment holds one "

@@ -8,6 +8,7 @@ cloud's tests do the same against the deployed application.
 import json
 import secrets
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Version = dict[str, Any]
+
+CREATED = time.time() - 7200
+"""When every version was stored, as seconds since 1970: two hours before."""
 
 
 class ServiceError(Exception):
@@ -87,6 +91,7 @@ class AWS:
                     "ARN": request["SecretId"],
                     "Name": request["SecretId"],
                     "VersionId": token,
+                    "CreatedDate": CREATED,
                     "SecretString": version["SecretString"],
                     "VersionStages": sorted(version["Stages"]),
                 }

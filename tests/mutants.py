@@ -16,7 +16,7 @@ from typing import Any
 Template = dict[str, Any]
 Weaken = Callable[[Template], None]
 
-TESTS = [f"tests/stacks/test_{room}.py" for room in ("network", "database", "service")]
+TESTS = [f"tests/stacks/test_{room}.py" for room in ("network", "database", "service", "monitoring")]
 
 
 def _resources(template: Template, kind: str, like: str = "") -> list[Any]:
@@ -205,6 +205,14 @@ MUTANTS: dict[str, Weaken] = {
     "the function reads every parameter": _more("Function", Action="ssm:GetParameter*", Resource="*"),
     "the function writes secrets": _more("Function", Action="secretsmanager:PutSecretValue", Resource="arn:x"),
     "rotation may do anything with secrets": _more("Rotation", Action="secretsmanager:*", Resource="*"),
+    "an alarm tells nobody": _drop("CloudWatch::Alarm", "AlarmActions"),
+    "a failure class has no alarm": _remove("CloudWatch::Alarm", "TLSVerificationError"),
+    "a failure class is not counted": _remove("Logs::MetricFilter", "CredentialsRefusedError"),
+    "the alarms' topic is plain": _drop("SNS::Topic", "KmsMasterKeyId"),
+    "anybody publishes to the alarms' topic": _remove("SNS::TopicPolicy"),
+    "a failover is not told": _set("RDS::EventSubscription", EventCategories=["backup"]),
+    "callers get a version that no smoke test has seen": _outlive_less("Lambda::Alias", "DependsOn"),
+    "a bad release is not taken back": _drop("CodeDeploy::DeploymentGroup", "AutoRollbackConfiguration"),
     "the function's code makes interfaces": _remove("IAM::ManagedPolicy", "DenyPolicy"),
 }
 

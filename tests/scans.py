@@ -85,7 +85,7 @@ def raw(env: str, egress: str) -> Scan:
         acknowledged.update({(each, construct.node.path): reason for each in ids})
 
     with contextlib.ExitStack() as patches, tempfile.TemporaryDirectory() as temporary:
-        for room in ("network", "database", "function"):
+        for room in ("network", "database", "function", "service"):
             patches.enter_context(mock.patch(f"stacks.{room}.acknowledge", record))
         folder = Path(temporary)
         native, templates = _native(folder, env, egress)

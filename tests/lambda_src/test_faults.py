@@ -22,7 +22,7 @@ import database
 import errors
 from handler import Service
 from local.install import ROOT
-from tests.aws import AWS
+from tests.aws import AWS, ServiceError
 from tests.lambda_src.conftest import CANARY, CONFIG, PARAMETER, SECRET_ID, Context, Server, connection_details
 from tests.lambda_src.faulty import (
     Answer,
@@ -207,6 +207,20 @@ def _hanging_with_little_time(bench: Bench) -> None:
     bench.extension.script.extend([hang] * 3)
 
 
+def _aws_refuses(code: str) -> Inject:
+    """Both of the services refuse, and the extension tells nothing of it."""
+
+    def refuse(request: object) -> None:
+        raise ServiceError(code)
+
+    def inject(bench: Bench) -> None:
+        bench.extension.script.extend([GENERIC] * ALWAYS)
+        for action in ("GetParameter", "GetSecretValue"):
+            bench.monkeypatch.setattr(bench.aws, action, refuse)
+
+    return inject
+
+
 CONFIGURATION = errors.ConfigurationError
 UNAVAILABLE = errors.DependencyUnavailableError
 REFUSED = errors.CredentialsRefusedError
@@ -251,7 +265,9 @@ FAULTS = [
     _extension("`not ready` for a moment", _answers(*[NOT_READY] * 3), None, 4, within=2.0),
     _extension("`not ready` for ever", _answers(*[NOT_READY] * ALWAYS), UNAVAILABLE, 7, within=3.8),
     _extension("the generic 400 once, as when throttled", _answers(GENERIC), None, 2),
-    _extension("the generic 400 again and again", _answers(*[GENERIC] * ALWAYS), CONFIGURATION, 3),
+    _extension("the generic 400 for seconds, and AWS answers", _answers(*[GENERIC] * ALWAYS), None, 3, within=3.0),
+    _extension("the generic 400, and AWS denies", _aws_refuses("AccessDeniedException"), CONFIGURATION, 3, within=3.0),
+    _extension("the generic 400, and AWS throttles", _aws_refuses("ThrottlingException"), UNAVAILABLE, 3, within=4.0),
     _extension("401 once, with a new token then", _answers(respond(401, b"")), None, 2),
     _extension("401 again", _answers(*[respond(401, b"")] * ALWAYS), CONFIGURATION, 2),
     _extension("403 again", _answers(*[respond(403, b"")] * ALWAYS), CONFIGURATION, 2),

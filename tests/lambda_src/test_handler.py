@@ -101,6 +101,14 @@ def test_one_connection_serves_all_invocations(
     assert [record["connection_reused"] for record in records] == [False] + [True] * 9
 
 
+def test_the_log_has_the_age_of_the_credentials(
+    environment: Environment, rotate: Rotate, caplog: pytest.LogCaptureFixture
+) -> None:
+    rotate()
+    environment().handle({}, Context())
+    assert 2 <= _events(caplog, "invocation.finished")[-1]["secret_age_hours"] < 3
+
+
 def test_a_dead_connection_is_replaced_unseen_by_the_caller(
     server: Server, rotate: Rotate, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -314,3 +322,8 @@ def test_a_secret_without_text_is_named(secret: dict[str, Any], message: str) ->
 
 def test_details_for_the_tests_are_what_the_deploy_writes(server: Server) -> None:
     assert set(connection_details(server)) == {"engine", "host", "port", "dbname", "username", "password", "masterarn"}
+
+
+@pytest.mark.parametrize("date", [None, "", "2026", "2026-01-01", "Nov 16, 2022, 8:22:40 AM", "1523477145.713", 1, {}])
+def test_credentials_of_an_unknown_date_have_no_age(date: object) -> None:
+    assert Credentials.parse({"SecretString": json.dumps(VALID), "CreatedDate": date}).age_hours is None

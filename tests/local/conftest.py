@@ -18,14 +18,14 @@ def outputs(cloud: LocalCloud) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def invoke(cloud: LocalCloud, outputs: dict[str, str]) -> Callable[[], dict[str, Any]]:
-    """Invoke the deployed function; its payload, with `FunctionError` and the log's end beside it."""
+    """Invoke the deployed function; its payload, with the error, the log's end and the version beside it."""
     client = cloud.client("lambda")
 
     def invoke() -> dict[str, Any]:
         result = client.invoke(FunctionName=outputs["FunctionName"], LogType="Tail")
         log = base64.b64decode(result.get("LogResult", "")).decode()
         payload: dict[str, Any] = json.loads(result["Payload"].read())
-        return {"error": result.get("FunctionError"), "log": log} | payload
+        return {"error": result.get("FunctionError"), "log": log, "version": result["ExecutedVersion"]} | payload
 
     return invoke
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local.install import LOCAL, ROOT, environment
-from local.running import ACCOUNT, LocalCloud
+from local.running import ACCOUNT, CloudError, LocalCloud
 from tests.local.conftest import wait_for_rotation
 
 
@@ -76,7 +76,7 @@ def test_a_rotation_goes_through_the_deployed_function_and_invocations_go_on(
 
 def test_deploying_again_changes_nothing(cloud: LocalCloud) -> None:
     printed = cloud.deploy()
-    assert printed.count("(no changes)") == 3
+    assert printed.count("(no changes)") == 4
 
 
 def test_the_diff_is_empty(cloud: LocalCloud) -> None:
@@ -117,6 +117,36 @@ def test_any_aws_client_finds_the_cloud_by_its_exports(cloud: LocalCloud, tmp_pa
     assert shell.stdout.strip() == ACCOUNT
 
 
+def test_a_version_that_cannot_answer_fails_the_deploy_and_callers_keep_the_one_before(
+    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]], outputs: dict[str, str]
+) -> None:
+    version = invoke()["version"]
+    parameters = cloud.client("ssm")
+    good = parameters.get_parameter(Name=outputs["ParameterName"])["Parameter"]["Value"]
+    parameters.put_parameter(Name=outputs["ParameterName"], Value="no JSON", Overwrite=True)
+    try:
+        with pytest.raises(CloudError, match="ConfigurationError"):
+            cloud.deploy("parameter_ttl=60")
+    finally:
+        parameters.put_parameter(Name=outputs["ParameterName"], Value=good, Overwrite=True)
+    answer = invoke()
+    assert answer["error"] is None
+    assert answer["version"] == version
+    cloud.deploy("parameter_ttl=60")
+    assert invoke()["version"] != version
+
+
+def test_an_alarm_hears_of_what_the_handler_logs(cloud: LocalCloud) -> None:
+    filters = cloud.client("logs").describe_metric_filters()["metricFilters"]
+    assert {"ConfigurationError", "SecretAgeHours"} <= {
+        each["metricTransformations"][0]["metricName"] for each in filters
+    }
+    alarms = cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    (topic,) = cloud.client("sns").list_topics()["Topics"]
+    assert len(alarms) > 10
+    assert {action for alarm in alarms for action in alarm["AlarmActions"]} == {topic["TopicArn"]}
+
+
 @pytest.fixture
 def second_cloud() -> Iterator[LocalCloud]:
     cloud = LocalCloud(LOCAL / f"test-{os.getpid()}-second")
@@ -139,9 +169,14 @@ def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud:
     (pid_file,) = second_cloud.folder.glob("*/pid")
     process = Path("/proc") / pid_file.read_text().strip()
     assert process.exists()
+    with pytest.raises(CloudError, match="TerminationProtection"):
+        second_cloud.destroy(*context)
+    cloudformation = second_cloud.client("cloudformation")
+    for stack in ("Network", "Database", "Service", "Monitoring"):
+        cloudformation.update_termination_protection(StackName=f"Prod-{stack}", EnableTerminationProtection=False)
     second_cloud.destroy(*context)
     assert not process.exists()
-    left = second_cloud.client("cloudformation").describe_stacks()["Stacks"]
+    left = cloudformation.describe_stacks()["Stacks"]
     assert [stack["StackName"] for stack in left] == ["CDKToolkit"]
 
 

@@ -12,7 +12,7 @@ import pytest
 import database
 import extension
 import handler
-import secrets_manager
+import upstream
 from local.install import ROOT, environment
 from stacks.function import SOURCE
 from tests.conftest import Templates
@@ -151,7 +151,7 @@ def test_only_the_two_functions_may_reach_the_database_and_only_on_its_port(temp
 
 
 def test_both_functions_stand_in_both_private_subnets_with_a_group_each(templates: Templates) -> None:
-    places = [each["Properties"]["VpcConfig"] for each in templates.resources("AWS::Lambda::Function").values()]
+    places = [_function(templates, f"{name}.lambda_handler")["VpcConfig"] for name in ("handler", "rotation")]
     for place in places:
         subnets = json.dumps(place["SubnetIds"])
         assert "PrivateSubnet1" in subnets
@@ -174,7 +174,7 @@ def test_both_functions_are_traced_and_their_variables_encrypted_with_our_key(te
 
 def test_every_log_is_encrypted_with_our_key(templates: Templates) -> None:
     log_groups = templates.resources("AWS::Logs::LogGroup")
-    assert len(log_groups) == 5
+    assert len(log_groups) == 6
     assert [name for name, each in log_groups.items() if "KmsKeyId" not in each["Properties"]] == []
 
 
@@ -190,17 +190,75 @@ def test_concurrency_is_reserved_within_what_the_database_carries(synthesise: Ca
 
 
 def test_a_person_finds_what_the_person_needs_in_the_outputs(templates: Templates) -> None:
-    assert set(templates["Service"]["Outputs"]) == {"FunctionName", "ParameterName", "DatabaseSecretArn"}
+    outputs = {name for name in templates["Service"]["Outputs"] if not name.startswith("Exports")}
+    assert outputs == {"FunctionName", "ParameterName", "DatabaseSecretArn"}
+
+
+def test_callers_invoke_the_alias_which_moves_after_the_smoke_test(templates: Templates) -> None:
+    (alias,) = templates.resources("AWS::Lambda::Alias")
+    assert json.dumps({"Ref": alias}) in json.dumps(templates["Service"]["Outputs"]["FunctionName"])
+    (smoke_test,) = templates.resources("Custom::SmokeTest")
+    assert smoke_test in templates.resources("AWS::Lambda::Alias")[alias]["DependsOn"]
+    (version,) = templates.resources("AWS::Lambda::Version")
+    assert templates.only("Custom::SmokeTest")["FunctionVersion"] == {"Ref": version}
+    assert templates.resources("AWS::Lambda::Version")[version]["DeletionPolicy"] == "Retain"
+
+
+def test_the_smoke_test_waits_for_the_ways_that_the_function_needs(templates: Templates) -> None:
+    (smoke_test,) = templates.resources("Custom::SmokeTest").values()
+    ways = [
+        logical_id
+        for kind in ("AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress")
+        for logical_id in templates.resources(kind)
+        if logical_id in templates["Service"]["Resources"]
+    ]
+    assert ways
+    assert set(ways) <= set(smoke_test["DependsOn"])
+
+
+def test_the_smoke_test_may_invoke_the_new_version_and_nothing_else(templates: Templates) -> None:
+    allowed = {
+        action: statement["Resource"]
+        for statement in _statements(templates, "SmokeTestRole")
+        for action in _actions(statement)
+    }
+    assert set(allowed) == {
+        "lambda:InvokeFunction",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "xray:PutTelemetryRecords",
+        "xray:PutTraceSegments",
+    }
+    (version,) = templates.resources("AWS::Lambda::Version")
+    assert allowed["lambda:InvokeFunction"] == {"Ref": version}
+
+
+def test_a_gradual_release_goes_back_when_the_alias_has_an_error(synthesise: Callable[..., Templates]) -> None:
+    templates = synthesise(env="prod")
+    (alias,) = templates.resources("AWS::Lambda::Alias").values()
+    assert "CodeDeployLambdaAliasUpdate" in alias["UpdatePolicy"]
+    group = templates.only("AWS::CodeDeploy::DeploymentGroup")
+    assert group["DeploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent5Minutes"
+    assert group["AutoRollbackConfiguration"]["Enabled"] is True
+    assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+    (errors,) = group["AlarmConfiguration"]["Alarms"]
+    alarm = templates.resources("AWS::CloudWatch::Alarm")[errors["Name"]["Ref"]]["Properties"]
+    assert (alarm["MetricName"], alarm["Threshold"]) == ("Errors", 1)
+
+
+def test_a_release_at_once_takes_no_deployment(synthesise: Callable[..., Templates]) -> None:
+    assert not synthesise(env="dev").resources("AWS::CodeDeploy::DeploymentGroup")
 
 
 def test_all_waits_together_are_shorter_than_the_functions_timeout(templates: Templates) -> None:
     worst = (
         2 * extension.BUDGET  # parameter and secret
+        + upstream.BUDGET  # one of them around an extension that does not say why it refuses
         + database.CONNECT  # with cached credentials, refused
-        + secrets_manager.BUDGET  # around the cache
+        + upstream.BUDGET  # around the cache
         + database.CONNECT
         + database.QUERY  # lost
-        + secrets_manager.BUDGET  # around the cache, which still holds what was refused
+        + upstream.BUDGET  # around the cache, which still holds what was refused
         + database.CONNECT
         + database.QUERY
     )

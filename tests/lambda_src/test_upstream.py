@@ -1,4 +1,4 @@
-"""The one read around the cache, and the session token where Lambda gives none."""
+"""The reads around the extension, and the session token where Lambda gives none."""
 
 import http.server
 import json
@@ -10,12 +10,12 @@ import pytest
 
 import extension
 import handler
-import secrets_manager
+import upstream
 from deadline import Deadline
 from errors import ConfigurationError, DependencyUnavailableError
 from local.mysql import free_port
 from tests.aws import AWS, ServiceError
-from tests.lambda_src.conftest import SECRET_ID, Context
+from tests.lambda_src.conftest import PARAMETER, SECRET_ID, Context
 
 
 def _deadline(seconds: float = 20) -> Deadline:
@@ -25,12 +25,19 @@ def _deadline(seconds: float = 20) -> Deadline:
 
 
 def test_the_current_version_is_read(aws: AWS) -> None:
-    assert secrets_manager.read(SECRET_ID, _deadline())["VersionId"] == aws.current(SECRET_ID)[0]
+    assert upstream.secret(SECRET_ID, _deadline())["VersionId"] == aws.current(SECRET_ID)[0]
+
+
+def test_the_parameter_is_read_too(aws: AWS) -> None:
+    assert json.loads(upstream.parameter(PARAMETER, _deadline())["Value"])["app"] == "DemoApp"
+    with pytest.raises(ConfigurationError, match="code=ParameterNotFound"):
+        upstream.parameter("/dev/other", _deadline())
+    assert aws.calls["GetParameter"] == 2
 
 
 def test_it_is_not_begun_when_it_cannot_end(aws: AWS) -> None:
     with pytest.raises(DependencyUnavailableError, match="too little time left"):
-        secrets_manager.read(SECRET_ID, _deadline(secrets_manager.BUDGET - 0.1))
+        upstream.secret(SECRET_ID, _deadline(upstream.BUDGET - 0.1))
     assert not aws.calls
 
 
@@ -46,7 +53,7 @@ def test_a_refusal_is_permanent_and_a_throttle_is_not(
 
     monkeypatch.setattr(aws, "GetSecretValue", refuse)
     with pytest.raises(error, match=f"code={code}"):
-        secrets_manager.read(SECRET_ID, _deadline())
+        upstream.secret(SECRET_ID, _deadline())
 
 
 @pytest.mark.usefixtures("aws")
@@ -55,8 +62,8 @@ def test_no_answer_is_transient_and_within_the_budget(monkeypatch: pytest.Monkey
     deadline = _deadline()
     before = deadline.remaining()
     with pytest.raises(DependencyUnavailableError, match="cause=EndpointConnectionError"):
-        secrets_manager.read(SECRET_ID, deadline)
-    assert before - deadline.remaining() < secrets_manager.BUDGET
+        upstream.secret(SECRET_ID, deadline)
+    assert before - deadline.remaining() < upstream.BUDGET
 
 
 @pytest.fixture

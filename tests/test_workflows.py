@@ -1,0 +1,52 @@
+"""GitHub's workflows: valid, pinned, with no more rights than they need."""
+
+import re
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from local.install import ROOT, environment
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def _run(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*command, *map(str, WORKFLOWS)], env=environment(), capture_output=True, text=True)
+
+
+def test_they_are_valid() -> None:
+    checked = _run("check-jsonschema", "--builtin-schema", "vendor.github-workflows")
+    assert checked.returncode == 0, checked.stdout
+    assert len(WORKFLOWS) == 2
+
+
+def test_they_give_nothing_away() -> None:
+    checked = _run("zizmor", "--offline", "--pedantic", "--quiet")
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_actions_are_pinned_and_jobs_ask_for_their_rights(workflow: Any) -> None:
+    parsed = yaml.safe_load(workflow.read_text())
+    assert parsed["permissions"] == {}
+    for job in parsed["jobs"].values():
+        assert set(job["permissions"].items()) <= {("contents", "read"), ("id-token", "write")}
+        for step in job["steps"]:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step.get("uses", "a/b@" + "0" * 40))
+
+
+def test_a_pull_request_is_checked_as_at_home_and_holds_no_credentials() -> None:
+    text = (ROOT / ".github/workflows/check.yml").read_text()
+    assert "- run: .ci/run\n" in text
+    assert "make check" in (ROOT / ".ci/run").read_text()
+    assert "id-token" not in text
+    assert "secrets." not in text
+
+
+def test_no_key_is_stored_and_prod_comes_after_dev() -> None:
+    deploy = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
+    assert "secrets." not in (ROOT / ".github/workflows/deploy.yml").read_text()
+    assert deploy["jobs"]["prod"]["needs"] == "dev"
+    assert {name: job["environment"] for name, job in deploy["jobs"].items()} == {"dev": "dev", "prod": "prod"}
