@@ -1,0 +1,270 @@
+"""Hundreds of execution environments that start within a second, in simulated time on the real code.
+
+The handler, the extension's client, the deadlines and the database's client are the
+deployed ones; only their edges (a try at the extension, a read around it, a login, a
+query) are played here, and the clock is virtual. Each environment is a thread, and one
+runs at a time: the one that wakes first.
+"""
+
+import heapq
+import itertools
+import logging
+import os
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Final
+from unittest import mock
+
+import pymysql
+
+import database
+import deadline
+import extension
+import handler
+import upstream
+from errors import DependencyUnavailableError
+from stacks.settings import from_context
+
+ENVIRONMENTS: Final = 500
+PROD: Final = from_context({"env": "prod"}).reserved_concurrency
+QUOTA: Final = 40
+"""`GetParameter` calls a second for the whole account (AWS general reference, "Systems Manager endpoints and quotas")."""
+HIGHER_QUOTA: Final = 10_000
+"""The same with the higher-throughput setting, which is billed by the call."""
+INIT: Final = 0.3
+"""Seconds from a cold start's begin to the first invocation."""
+CALL: Final = 0.01
+"""Seconds of one call to AWS."""
+LOGIN: Final = 0.03
+"""Seconds of one login, TLS included."""
+RETRIES: Final = 6
+"""How often a caller tries again after a transient failure, with full jitter of a pause that doubles from a second."""
+
+
+class Clock:
+    """Virtual time: threads that sleep are woken in order, one at a time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._order = itertools.count()
+        self._sleeping: list[tuple[float, int, threading.Event]] = []
+        self._yielded = threading.Semaphore(0)
+
+    def monotonic(self) -> float:
+        """The time in seconds."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let the others run until the time has come."""
+        event = threading.Event()
+        heapq.heappush(self._sleeping, (self.now + max(seconds, 0), next(self._order), event))
+        self._yielded.release()
+        event.wait()
+
+    def run(self, works: list[Callable[[], None]]) -> None:
+        """Run all of the works to their ends."""
+
+        def body(work: Callable[[], None]) -> None:
+            self.sleep(0)
+            work()
+            self._yielded.release()
+
+        for work in works:
+            threading.Thread(target=body, args=(work,), daemon=True).start()
+            self._yielded.acquire()
+        while self._sleeping:
+            self.now, _, event = heapq.heappop(self._sleeping)
+            event.set()
+            self._yielded.acquire()
+
+
+@dataclass
+class World:
+    """What the environments share: the account's quota and the database."""
+
+    clock: Clock
+    quota: float
+    max_connections: int
+    tokens: float = 0.0
+    filled: float = 0.0
+    connections: int = 0
+    calls: Counter[int] = field(default_factory=Counter)
+    """Calls of `GetParameter`, by the second they fell into."""
+    logins: int = 0
+
+    def get_parameter(self) -> bool:
+        """One call; whether it was within the quota. A call refused takes nothing from it."""
+        self.clock.sleep(CALL)
+        self.calls[int(self.clock.now)] += 1
+        self.tokens = min(self.quota, self.tokens + (self.clock.now - self.filled) * self.quota)
+        self.filled = self.clock.now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+    def login(self) -> None:
+        """One login; refused when all connections are taken."""
+        self.clock.sleep(LOGIN)
+        self.logins += 1
+        if self.connections >= self.max_connections:
+            raise pymysql.OperationalError(1040, "Too many connections")
+        self.connections += 1
+
+
+class Environment:
+    """One execution environment: the real handler's service, and the extension beside it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.cached = False
+        self.outcomes: list[str] = []
+        self.answered_at = float("inf")
+        self.longest = 0.0
+        self.service = handler.Service()
+        self.service._extension._try = self._try  # type: ignore[method-assign]
+        self.service._database._open = self._open  # type: ignore[method-assign,assignment]
+
+    def live(self) -> None:
+        """Start, then be invoked until there is an answer or a failure that no try will help."""
+        clock = self.world.clock
+        clock.sleep(random.random() + INIT)
+        for attempt in range(RETRIES + 1):
+            started = clock.now
+            try:
+                self.service.handle({}, SimpleNamespace(get_remaining_time_in_millis=lambda: 35_000))
+                self.outcomes.append("answered")
+                self.answered_at = clock.now
+                return
+            except DependencyUnavailableError:
+                self.outcomes.append("transient")
+            except Exception as error:
+                self.outcomes.append(type(error).__name__)
+                return
+            finally:
+                self.longest = max(self.longest, clock.now - started)
+            clock.sleep(random.uniform(0, 2.0**attempt))
+
+    def _try(self, path: str) -> Any:
+        """The extension's answer: from its cache, or after the SDK's three tries within its second."""
+        if "secretsmanager" in path:
+            self.world.clock.sleep(CALL)
+            details = '{"host": "h", "dbname": "devDB", "username": "u", "password": "p"}'
+            return {"SecretString": details, "VersionId": "v"}
+        ends = self.world.clock.now + 1
+        for attempt in range(3):
+            if self.cached or self.world.get_parameter():
+                self.cached = True
+                return {"Parameter": {"Value": '{"enableVersion": true, "app": "DemoApp"}'}}
+            pause = random.uniform(0, 2.0**attempt)
+            if attempt == 2 or self.world.clock.now + pause > ends:
+                break
+            self.world.clock.sleep(pause)
+        return extension._GENERIC, {"status": 400}
+
+    def around(self, name: str, _: deadline.Deadline) -> dict[str, Any]:
+        """Parameter Store itself: two tries, as botocore is told to."""
+        for attempt in range(2):
+            if self.world.get_parameter():
+                return {"Value": '{"enableVersion": true, "app": "DemoApp"}'}
+            if attempt == 0:
+                self.world.clock.sleep(random.random())
+        raise DependencyUnavailableError(
+            f"parameter {name}: AWS refused", stage="parameter", code="ThrottlingException"
+        )
+
+    def _open(self, _: database.Credentials) -> tuple[Any, str]:
+        self.world.login()
+        return _Connection(self.world), "TLSv1.3"
+
+
+class _Connection:
+    """A connection that answers."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @contextmanager
+    def cursor(self) -> Iterator[Any]:
+        self._world.clock.sleep(0.001)
+        yield SimpleNamespace(execute=lambda *_: None, fetchone=lambda: ("devDB", "8.4"))
+
+    def _force_close(self) -> None:
+        self._world.connections -= 1
+
+
+def storm(environments: int, quota: float, max_connections: int, *, ask_around: bool = True) -> str:
+    """Run one storm; a row of the table."""
+    random.seed(500)
+    clock = Clock()
+    world = World(clock, quota, max_connections, tokens=quota)
+    current = threading.local()
+
+    def parameter(name: str, remaining: deadline.Deadline) -> dict[str, Any]:
+        found: dict[str, Any] = current.environment.around(name, remaining)
+        return found
+
+    def through_alone(_: handler.Service, through: Callable[[str], Any], __: object, name: str) -> Any:
+        return through(name)
+
+    variables = {"ENV": "dev", "APP_CONFIG_PATH": "demoApp/app_config", "CREDS_PATH": "secret"}
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.dict(os.environ, variables))
+        for module in (handler, extension, database, deadline):
+            patches.enter_context(mock.patch.object(module, "time", clock))
+        patches.enter_context(mock.patch.object(database, "tls_context"))
+        patches.enter_context(mock.patch.object(upstream, "parameter", parameter))
+        if not ask_around:
+            patches.enter_context(mock.patch.object(handler.Service, "_ask_extension", through_alone))
+        started = [Environment(world) for _ in range(environments)]
+
+        def living(environment: Environment) -> Callable[[], None]:
+            def live() -> None:
+                current.environment = environment
+                environment.live()
+
+            return live
+
+        logging.disable(logging.CRITICAL)
+        clock.run([living(environment) for environment in started])
+        logging.disable(logging.NOTSET)
+    last = Counter(environment.outcomes[-1] for environment in started)
+    first = sum(environment.outcomes[0] == "answered" for environment in started)
+    answered = sorted(each.answered_at for each in started if each.outcomes[-1] == "answered")
+    times = [answered[len(answered) // 2], answered[int(len(answered) * 0.99)], answered[-1]]
+    failed = ", ".join(f"{count} {outcome}" for outcome, count in last.items() if outcome != "answered")
+    return (
+        f"{first} | {last['answered']} | {failed} | {' / '.join(f'{time:.1f}' for time in times)} | "
+        f"{max(each.longest for each in started):.1f} | {world.calls.total()} | {max(world.calls.values())} | "
+        f"{world.logins}"
+    )
+
+
+def table() -> str:
+    """The storms, one a row."""
+    large, micro = (from_context({"instance_class": each}).max_connections for each in ("m7g.large", "t4g.micro"))
+    rows = {
+        f"{ENVIRONMENTS}; {QUOTA} calls a second; m7g.large; before, when three refusals were an answer": storm(
+            ENVIRONMENTS, QUOTA, large, ask_around=False
+        ),
+        f"{ENVIRONMENTS}; {QUOTA} calls a second; m7g.large": storm(ENVIRONMENTS, QUOTA, large),
+        f"{ENVIRONMENTS}; {HIGHER_QUOTA:,} calls a second; m7g.large": storm(ENVIRONMENTS, HIGHER_QUOTA, large),
+        f"{ENVIRONMENTS}; {HIGHER_QUOTA:,} calls a second; t4g.micro": storm(ENVIRONMENTS, HIGHER_QUOTA, micro),
+        f"{PROD} (prod's reserved concurrency); {QUOTA} calls a second; m7g.large": storm(PROD, QUOTA, large),
+    }
+    columns = [
+        *("environments, quota, instance class", "answered at once", "in the end", "not at all"),
+        *("seconds to the answer, p50 / p99 / last", "longest invocation, s", "GetParameter calls"),
+        *("in the worst second", "logins"),
+    ]
+    head = f"| {' | '.join(columns)} |\n|---|{'---:|' * 8}"
+    return "\n".join([head, *(f"| {name} | {row} |" for name, row in rows.items())])
+
+
+if __name__ == "__main__":
+    print(table())
