@@ -1,7 +1,7 @@
 # Every target sets up what it needs, under this folder and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test synth check soak findings mutants package cost diff deploy format up down clean lock certificates install checkov
+.PHONY: help demo test synth check soak findings mutants package cost diff deploy bench diagram format up down clean lock certificates install checkov
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 export PIP_CACHE_DIR := $(CURDIR)/.local/cache/pip
@@ -74,6 +74,8 @@ lock: install ## Choose the newest versions that pyproject.toml allows, and pin 
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  --python-version 3.11 --group cloud -o local/requirements.txt
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
+	  --python-version 3.11 --group bench -o benchmarks/requirements.txt
+	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  --python-version 3.11 --group checkov -o tests/requirements-checkov.txt
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  --python-version 3.11 lambda_src/requirements.in -o lambda_src/requirements.txt
@@ -83,6 +85,13 @@ certificates: install ## Write RDS's root certificates anew from the pinned npm 
 
 install:
 	@python3 -m local.install
+
+diagram: install ## Draw docs/pictures from the templates
+	@python -W ignore -m local.diagram
+
+bench: install ## Measure everything; writes docs/performance.md
+	@python3 -m local.install bench
+	@PYTHONPATH=lambda_src python -W ignore -m benchmarks
 
 checkov: install
 	@python3 -m local.install checkov

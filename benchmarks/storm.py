@@ -27,13 +27,14 @@ import deadline
 import extension
 import handler
 import upstream
+from benchmarks import markdown
 from errors import DependencyUnavailableError
 from stacks.settings import from_context
 
 ENVIRONMENTS: Final = 500
 PROD: Final = from_context({"env": "prod"}).reserved_concurrency
 QUOTA: Final = 40
-"""`GetParameter` calls a second for the whole account (AWS general reference, "Systems Manager endpoints and quotas")."""
+"""`GetParameter` calls a second for the whole account (AWS general reference, "Systems Manager quotas")."""
 HIGHER_QUOTA: Final = 10_000
 """The same with the higher-throughput setting, which is billed by the call."""
 INIT: Final = 0.3
@@ -198,7 +199,7 @@ class _Connection:
         self._world.connections -= 1
 
 
-def storm(environments: int, quota: float, max_connections: int, *, ask_around: bool = True) -> str:
+def storm(environments: int, quota: float, max_connections: int, *, ask_around: bool = True) -> list[object]:
     """Run one storm; a row of the table."""
     random.seed(500)
     clock = Clock()
@@ -234,15 +235,18 @@ def storm(environments: int, quota: float, max_connections: int, *, ask_around: 
         clock.run([living(environment) for environment in started])
         logging.disable(logging.NOTSET)
     last = Counter(environment.outcomes[-1] for environment in started)
-    first = sum(environment.outcomes[0] == "answered" for environment in started)
     answered = sorted(each.answered_at for each in started if each.outcomes[-1] == "answered")
     times = [answered[len(answered) // 2], answered[int(len(answered) * 0.99)], answered[-1]]
-    failed = ", ".join(f"{count} {outcome}" for outcome, count in last.items() if outcome != "answered")
-    return (
-        f"{first} | {last['answered']} | {failed} | {' / '.join(f'{time:.1f}' for time in times)} | "
-        f"{max(each.longest for each in started):.1f} | {world.calls.total()} | {max(world.calls.values())} | "
-        f"{world.logins}"
-    )
+    return [
+        sum(environment.outcomes[0] == "answered" for environment in started),
+        last["answered"],
+        ", ".join(f"{count} {outcome}" for outcome, count in last.items() if outcome != "answered"),
+        " / ".join(f"{time:.1f}" for time in times),
+        f"{max(each.longest for each in started):.1f}",
+        world.calls.total(),
+        max(world.calls.values()),
+        world.logins,
+    ]
 
 
 def table() -> str:
@@ -262,8 +266,7 @@ def table() -> str:
         *("seconds to the answer, p50 / p99 / last", "longest invocation, s", "GetParameter calls"),
         *("in the worst second", "logins"),
     ]
-    head = f"| {' | '.join(columns)} |\n|---|{'---:|' * 8}"
-    return "\n".join([head, *(f"| {name} | {row} |" for name, row in rows.items())])
+    return markdown.table(columns, ([name, *row] for name, row in rows.items()))
 
 
 if __name__ == "__main__":

@@ -81,12 +81,8 @@ def connect(address: tuple[str, int], deadline: Deadline) -> DeadlineSocket:
     return bounded
 
 
-def tls_context(cafile: str, deadline: Deadline) -> ssl.SSLContext:
-    """A context that verifies chain and host name against `cafile`, for sockets with the deadline.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
+def tls_context(authorities: str, deadline: Deadline) -> ssl.SSLContext:
+    """A context that verifies chain and host name against PEM certificates, for sockets with the deadline."""
 
     class DeadlineSSLSocket(_Bounded, ssl.SSLSocket):
         def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as in ssl
@@ -94,7 +90,7 @@ def tls_context(cafile: str, deadline: Deadline) -> ssl.SSLContext:
             super().do_handshake(block)
 
     DeadlineSSLSocket.deadline = deadline
-    context = ssl.create_default_context(cafile=cafile)
+    context = ssl.create_default_context(cadata=authorities)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = DeadlineSSLSocket
     return context

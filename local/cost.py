@@ -83,6 +83,12 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def totals() -> str:
+    """The table's head and its sums alone."""
+    head, line, *_, together = table().splitlines()
+    return "\n".join([head, line, together])
+
+
 def _traffic() -> Counter[str]:
     counted: Counter[str] = Counter()
     counted["Lambda, million requests"] = INVOCATIONS // 1_000_000

@@ -23,6 +23,8 @@ CLOUD: Final = LOCAL / "cloud"
 """The emulated cloud's own environment: it pins botocore, and functions see its packages."""
 CHECKOV: Final = LOCAL / "checkov"
 """The scanner's own environment: it pins a hundred packages, and the demo needs none of them."""
+BENCH: Final = LOCAL / "bench"
+"""What the benchmarks compare with, in an environment like a function's: nothing else is in it."""
 MYSQL: Final = LOCAL / "mysql"
 """MariaDB's packages, unpacked; only where the machine has no MySQL server."""
 BASE_PYTHON: Final = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
@@ -36,7 +38,7 @@ class InstallError(Exception):
 
 
 def main() -> None:
-    """Install what is missing or out of date; the scanner too where `checkov` is asked for."""
+    """Install what is missing or out of date; and `checkov` or `bench` where they are asked for."""
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or later is needed; this is {sys.version.split()[0]}: apt-get install python3.11")
     TEMPORARY.mkdir(parents=True, exist_ok=True)
@@ -50,6 +52,8 @@ def main() -> None:
             _made(MYSQL, _mysql)
         if "checkov" in sys.argv[1:]:
             _made(CHECKOV, _checkov_environment, ROOT / "tests" / "requirements-checkov.txt")
+        if "bench" in sys.argv[1:]:
+            _made(BENCH, _bench_environment, ROOT / "benchmarks" / "requirements.txt")
     except InstallError as error:
         sys.exit(str(error))
     except subprocess.CalledProcessError as error:
@@ -119,6 +123,11 @@ def _cloud_environment(target: Path) -> str:
 
 def _checkov_environment(target: Path) -> str:
     return _virtual_environment(target, BASE_PYTHON, ROOT / "tests" / "requirements-checkov.txt")
+
+
+def _bench_environment(target: Path) -> str:
+    python = _python_3_13() or BASE_PYTHON
+    return _virtual_environment(target, python, ROOT / "benchmarks" / "requirements.txt")
 
 
 def _virtual_environment(target: Path, python: Path, requirements: Path) -> str:

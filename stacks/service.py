@@ -22,6 +22,8 @@ APP_CONFIG: Final = '{"enableVersion":true,"version":1,"app":"DemoApp"}'
 TIMEOUT: Final = cdk.Duration.seconds(35)
 """Of the function; more than all its own waits together, which a test adds up."""
 
+ALIAS: Final = "live"
+
 EXTENSION_TIMEOUT: Final = cdk.Duration.seconds(1)
 """Of the extension's calls to AWS; its default is to wait for ever."""
 
@@ -92,7 +94,7 @@ class ServiceStack(cdk.Stack):
             self.function.connections.allow_to(network.systems_manager, HTTPS, "Function to Parameter Store")
         version = self.function.current_version
         smoke_test = self._smoke_test(settings, database, version)
-        self.alias = lambda_.Alias(self, "Live", alias_name="live", version=version)
+        self.alias = lambda_.Alias(self, "Live", alias_name=ALIAS, version=version)
         self.alias.node.add_dependency(smoke_test)
         if settings.release == "gradual":
             self._release_gradually()
@@ -112,7 +114,10 @@ class ServiceStack(cdk.Stack):
             memory_size=256,
             timeout=cdk.Duration.minutes(5),
             reserved_concurrent_executions=1,
-            statements=[iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[version.function_arn])],
+            statements=[
+                iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[version.function_arn]),
+                iam.PolicyStatement(actions=["lambda:GetAlias"], resources=[self.function.function_arn]),
+            ],
         )
         acknowledge(
             function,
@@ -128,6 +133,7 @@ class ServiceStack(cdk.Stack):
                 "ServiceToken": function.function_arn,
                 "ServiceTimeout": 300,  # Seconds; as a number, which `cdk.CustomResource` would write as a string.
                 "FunctionVersion": version.function_arn,
+                "Alias": ALIAS,
             },
         )
         resource.node.add_dependency(function.own_policy, *self.function.connections.security_groups)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from local import cost
 from local.install import ROOT, environment
 from stacks.settings import ENVIRONMENTS, Settings
 from tests.mutants import MUTANTS
 
-DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 def _settings_table() -> str:
@@ -28,6 +29,12 @@ def test_the_settings_table_is_the_settings() -> None:
     readme = (ROOT / "README.md").read_text()
     (table,) = re.findall(r"<!-- settings -->\n(.*?)<!-- /settings -->", readme, re.DOTALL)
     assert table == _settings_table()
+
+
+def test_the_costs_are_those_of_the_templates() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (table,) = re.findall(r"<!-- cost -->\n(.*?)\n<!-- /cost -->", readme, re.DOTALL)
+    assert table == cost.totals()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Final
 
-from ministack.core import lambda_runtime
+from ministack.core import iam_actions, lambda_runtime
 from ministack.services import lambda_svc, ssm
 from ministack.services.cloudformation import provisioners
 
@@ -33,6 +33,7 @@ ROOT_CERTIFICATES: Final = "rds-root-certificates.pem"
 _create_function = provisioners._lambda_create
 _update_function = provisioners._lambda_update
 _public_parameter = ssm._public_parameter
+_action = iam_actions._lambda_action
 
 
 def install() -> None:
@@ -43,6 +44,7 @@ def install() -> None:
     lambda_svc._execute_function_warm = lambda_svc._execute_function_provided_warm
     lambda_runtime._worker_class_for = lambda _: ExecutionEnvironment
     ssm._public_parameter = _extension_or_public_parameter
+    iam_actions._lambda_action = _action_of_one_alias_or_several
 
 
 def _create(logical_id: str, props: Properties, stack: str) -> Created:
@@ -83,6 +85,14 @@ def _extension_or_public_parameter(name: str) -> dict[str, Any] | None:
         "LastModifiedDate": 1785196800,
         "ARN": f"arn:aws:ssm:{region}::parameter{name}",
     }
+
+
+def _action_of_one_alias_or_several(method: str, path: str) -> str | None:
+    """IAM's action of a request; ministack takes GetAlias for ListAliases."""
+    if method == "GET" and path.rstrip("/").split("/")[-2:-1] == ["aliases"]:
+        return "GetAlias"
+    action: str | None = _action(method, path)
+    return action
 
 
 class ExecutionEnvironment(lambda_runtime.ProvidedWorker):

@@ -84,13 +84,23 @@ def test_an_expired_certificate_is_refused(server: Server, expired: int, monkeyp
 
 
 def test_the_packaged_root_certificates_are_those_their_head_says_and_none_has_expired() -> None:
-    text = ROOT_CERTIFICATES.read_text()
-    head, pem = text[: text.index("-----BEGIN")], text[text.index("-----BEGIN") :]
+    lines = ROOT_CERTIFICATES.read_text().splitlines(keepends=True)
+    head, pem = "".join(lines[:4]), "".join(lines[4:])
     certificates = x509.load_pem_x509_certificates(pem.encode())
     assert f"Certificates: {len(certificates)}," in head
     assert hashlib.sha256(pem.encode()).hexdigest() in head
     assert all(each.not_valid_after_utc > datetime.now(UTC) for each in certificates)
     assert [each for each in certificates if "RDS eu-central-1 Root CA RSA2048 G1" in each.subject.rfc4514_string()]
+
+
+@pytest.mark.parametrize(("region", "trusted"), [("eu-central-1", 3), ("us-east-1", 3), ("xx-north-9", 87), ("", 87)])
+def test_a_region_trusts_its_own_authorities_or_all_when_it_has_none(
+    monkeypatch: pytest.MonkeyPatch, region: str, trusted: int
+) -> None:
+    monkeypatch.setenv("AWS_REGION", region)
+    authorities = _database()._context.get_ca_certs()
+    assert len(authorities) == trusted
+    assert trusted == 87 or all(f"Amazon RDS {region} Root CA" in str(each["subject"]) for each in authorities)
 
 
 def test_a_package_without_root_certificates_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:

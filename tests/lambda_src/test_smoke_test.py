@@ -24,6 +24,7 @@ class Edge:
         self.invoked: list[str] = []
         self.told: list[dict[str, Any]] = []
         self.status = 200
+        self.live = ""
 
     def invoke(self, path: str) -> tuple[dict[str, str], bytes]:
         self.invoked.append(path)
@@ -40,6 +41,13 @@ def edge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Edge]:
             self.rfile.read(int(self.headers["Content-Length"]))
             headers, body = at_edge.invoke(self.path)
             self._answer(200, headers, body)
+
+        def do_GET(self) -> None:
+            assert self.path.endswith("/aliases/live")
+            if at_edge.live:
+                self._answer(200, {}, json.dumps({"FunctionVersion": at_edge.live}).encode())
+            else:
+                self._answer(404, {"X-Amzn-ErrorType": "ResourceNotFoundException"}, b"{}")
 
         def do_PUT(self) -> None:
             assert not self.headers["Content-Type"]
@@ -81,7 +89,7 @@ def _tell(edge: Edge, request: str, **more: str) -> dict[str, Any]:
         "StackId": "stack",
         "RequestId": "request",
         "LogicalResourceId": "SmokeTestResult",
-        "ResourceProperties": {"FunctionVersion": VERSION},
+        "ResourceProperties": {"FunctionVersion": VERSION, "Alias": "live"},
     }
     smoke_test.lambda_handler(event | more, Context())
     (told,) = edge.told
@@ -128,6 +136,15 @@ def test_whatever_happens_cloudformation_is_told(edge: Edge, monkeypatch: pytest
     told = _tell(edge, "Create")
     assert told["Status"] == "FAILED"
     assert "ZeroDivisionError" in told["Reason"]
+
+
+def test_a_rollback_to_the_version_that_callers_have_asks_it_nothing(edge: Edge) -> None:
+    edge.live, edge.errors = "7", ["ConfigurationError"]
+    assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "SUCCESS"
+    assert edge.invoked == []
+    edge.live = "6"
+    edge.told.clear()
+    assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "FAILED"
 
 
 def test_a_version_that_goes_is_asked_nothing(edge: Edge) -> None:

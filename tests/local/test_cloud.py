@@ -129,6 +129,8 @@ def test_a_version_that_cannot_answer_fails_the_deploy_and_callers_keep_the_one_
             cloud.deploy("parameter_ttl=60")
     finally:
         parameters.put_parameter(Name=outputs["ParameterName"], Value=good, Overwrite=True)
+    (stack,) = cloud.client("cloudformation").describe_stacks(StackName="Dev-Service")["Stacks"]
+    assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
     answer = invoke()
     assert answer["error"] is None
     assert answer["version"] == version

@@ -223,6 +223,7 @@ def test_the_smoke_test_may_invoke_the_new_version_and_nothing_else(templates: T
         for action in _actions(statement)
     }
     assert set(allowed) == {
+        "lambda:GetAlias",
         "lambda:InvokeFunction",
         "logs:CreateLogStream",
         "logs:PutLogEvents",

@@ -1,0 +1,17 @@
+"""How many execution environments each instance class carries, computed from AWS's formula."""
+
+from dataclasses import replace
+
+from benchmarks import markdown
+from stacks.settings import ENVIRONMENTS, INSTANCE_MEMORY_GIB
+
+
+def table() -> str:
+    """Each instance class: RDS's limit, what is left to the function, and what then."""
+    rows = []
+    for name, memory in sorted(INSTANCE_MEMORY_GIB.items(), key=lambda item: (item[1], item[0])):
+        settings = replace(ENVIRONMENTS["dev"], instance_class=name)
+        carried = "carried" if settings.connections >= 500 else "reserved concurrency, RDS Proxy or a larger class"
+        rows.append([name, memory, f"{settings.max_connections:,}", f"{settings.connections:,}", carried])
+    columns = ["instance class", "memory, GiB", "max_connections", "environments", "500 environments at once"]
+    return markdown.table(columns, rows)

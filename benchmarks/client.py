@@ -1,0 +1,49 @@
+"""One execution environment: imports a handler, invokes it, and prints what it took as one line of JSON.
+
+Run as a program of its own, so that nothing of the benchmarks is in what it measures.
+"""
+
+import importlib
+import json
+import logging
+import sys
+import time
+
+
+class Context:
+    """Lambda's context object, as far as it is used."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda ends the invocation."""
+        return 35_000
+
+
+def main(name: str, invocations: int) -> None:
+    """Invoke the handler so many times; the first, which is cold, is told apart."""
+    # The log line of each invocation is part of what it costs; where it goes is not.
+    logging.basicConfig(level=logging.INFO, stream=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    handler = importlib.import_module(name).lambda_handler
+    imported = time.monotonic()
+    context = Context()
+    assert handler({}, context)["database"]
+    answered = time.monotonic()
+    durations = []
+    cpu = time.process_time()
+    for _ in range(invocations):
+        started = time.perf_counter()
+        handler({}, context)
+        durations.append(time.perf_counter() - started)
+    cpu = time.process_time() - cpu
+    result = {
+        "imported": imported,
+        "answered": answered,
+        "durations": durations,
+        "cpu": cpu / invocations if invocations else 0,
+        # Not getrusage's, which begins with what the process was forked from.
+        "memory_kib": next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")),  # noqa: PTH123, SIM115
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

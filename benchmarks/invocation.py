@@ -1,0 +1,44 @@
+"""What a warm invocation takes: ours, what a user would write or pick instead, and the least there is."""
+
+from statistics import median
+
+from benchmarks import markdown
+from benchmarks.services import Services
+
+ROUNDS = 5
+APPROACHES = {
+    "handler": ("ours: verified TLS, one deadline, both values asked each time", 300),
+    "article": ("the article's: a connection per invocation, TLS unverified", 40),
+    "powertools": ("Powertools' parameters, cached in its own memory; a kept connection", 300),
+    "plain_boto3": ("boto3 on every invocation; a kept connection", 60),
+    "libraries": ("urllib3 and PyMySQL, kept alive, and nothing else", 300),
+    "floor": ("the floor: two requests and a ping on bare sockets", 300),
+}
+
+
+def table(services: Services) -> str:
+    """Run each approach in turn, round after round; medians over the rounds, as ratios to ours."""
+    p50: dict[str, list[float]] = {name: [] for name in APPROACHES}
+    p99: dict[str, list[float]] = {name: [] for name in APPROACHES}
+    cpu: dict[str, list[float]] = {name: [] for name in APPROACHES}
+    with services.extension() as environ:
+        for _ in range(ROUNDS):
+            for name, (_, invocations) in APPROACHES.items():
+                result = services.invoke(name, invocations, environ)
+                durations = sorted(result["durations"])
+                p50[name].append(median(durations))
+                p99[name].append(durations[int(len(durations) * 0.99)])
+                cpu[name].append(result["cpu"])
+    columns = ["approach", "p50, ms", "from-to over the rounds", "p50 / ours", "p99 / ours", "CPU / ours"]
+    return markdown.table(
+        columns,
+        (
+            [
+                what,
+                f"{median(p50[name]) * 1e3:.2f}",
+                markdown.span([1e3 * each for each in p50[name]], 2),
+                *(f"{median(each[name]) / median(each['handler']):.2f}" for each in (p50, p99, cpu)),
+            ]
+            for name, (what, _) in APPROACHES.items()
+        ),
+    )
