@@ -86,7 +86,7 @@ def table() -> str:
 def totals() -> str:
     """The table's head and its sums alone."""
     head, line, *_, together = table().splitlines()
-    return "\n".join([head, line, together])
+    return f"{head}\n{line}\n{together}"
 
 
 def _traffic() -> Counter[str]:
