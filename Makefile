@@ -1,7 +1,7 @@
 # Every target sets up what it needs, under this folder and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test synth check soak findings mutants package cost diff deploy bench diagram format up down clean lock certificates install checkov
+.PHONY: help demo test synth check soak findings mutants package cost diff deploy bench commands diagram format up down clean lock certificates install checkov
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 export PIP_CACHE_DIR := $(CURDIR)/.local/cache/pip
@@ -92,6 +92,9 @@ diagram: install ## Draw docs/pictures from the templates
 bench: install ## Measure everything; writes docs/performance.md
 	@python3 -m local.install bench
 	@PYTHONPATH=lambda_src python -W ignore -m benchmarks
+
+commands: install ## Measure make demo, test and check in a fresh clone
+	@python -m benchmarks.commands
 
 checkov: install
 	@python3 -m local.install checkov

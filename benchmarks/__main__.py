@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import capacity, cold_start, growth, invocation, storm, synthesis
+from benchmarks import capacity, cold_start, commands, growth, invocation, storm, synthesis
 from benchmarks.services import services
-from local.install import BENCH, ROOT
+from local.install import BENCH
 
 TEXTS = Path(__file__).parent / "performance.md"
 
@@ -37,7 +37,9 @@ def main() -> None:
         f"{server}; aws-cdk-lib {version('aws-cdk-lib')}; {datetime.now(UTC):%Y-%m-%d}; "
         f"{(time.monotonic() - started) / 60:.1f} minutes for all"
     )
-    (ROOT / "docs" / "performance.md").write_text(TEXTS.read_text().format(machine=machine, **tables))
+    measured_apart = commands.DOCUMENT.read_text().partition(commands.HEADING)[1:]
+    text = TEXTS.read_text().format(machine=machine, **tables)
+    commands.DOCUMENT.write_text("\n".join([text, "".join(measured_apart)]) if all(measured_apart) else text)
 
 
 def _show(name: str, table: str) -> str:

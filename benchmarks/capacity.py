@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from benchmarks import markdown
-from stacks.settings import ENVIRONMENTS, INSTANCE_MEMORY_GIB
+from stacks.mysql import INSTANCE_MEMORY_GIB
+from stacks.settings import ENVIRONMENTS
 
 
 def table() -> str:

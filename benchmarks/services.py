@@ -17,7 +17,7 @@ import pymysql
 from local.certificates import create
 from local.install import BENCH, LOCAL, ROOT
 from local.mysql import MySQLServer, free_port
-from stacks.function import LocalBundling
+from stacks.package import LocalBundling
 
 SECRET_ID: Final = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf"  # noqa: S105 - a name
 PARAMETER: Final = "/dev/demoApp/app_config"

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import upstream
-from database import Credentials, Database
+from credentials import Credentials
+from database import Database
 from deadline import Deadline
 from errors import ConfigurationError, CredentialsRefusedError, DependencyUnavailableError, ServiceError
 from extension import Extension, UnexplainedRefusalError

@@ -18,7 +18,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from database import Credentials, Database
+from credentials import Credentials
+from database import Database
 from deadline import Deadline
 from errors import ConfigurationError, DependencyUnavailableError
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local.install import environment
-from stacks.function import SOURCE, LocalBundling
+from stacks.package import SOURCE, LocalBundling
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from stacks.database import DatabaseStack
+from stacks.mysql import INSTANCE_MEMORY_GIB
 from stacks.network import NetworkStack
 from stacks.service import TIMEOUT, ServiceStack
-from stacks.settings import INSTANCE_MEMORY_GIB, Settings
+from stacks.settings import Settings
 
 FAILURES: Final = {
     "ConfigurationError": (1, "A parameter, a secret or a permission is wrong: no try will help."),

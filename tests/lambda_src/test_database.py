@@ -11,7 +11,8 @@ import pytest
 import trustme
 from cryptography import x509
 
-from database import ROOT_CERTIFICATES, Credentials, Database
+from credentials import Credentials
+from database import ROOT_CERTIFICATES, Database
 from deadline import Deadline
 from errors import DependencyUnavailableError, TLSVerificationError
 from local.certificates import Certificates

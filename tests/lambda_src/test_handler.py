@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from database import Credentials
+from credentials import Credentials
 from errors import ConfigurationError, CredentialsRefusedError
 from handler import Service
 from tests.aws import AWS

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import errors
-from database import Credentials
+from credentials import Credentials
 from deadline import Deadline
 from extension import Extension
 from handler import Service

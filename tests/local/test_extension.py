@@ -17,7 +17,8 @@ import pytest
 
 from deadline import Deadline
 from extension import Extension as Client
-from local.extension import TOKEN_HEADER, Cache, Configuration, Extension, _go_json
+from local.extension import TOKEN_HEADER, Cache, Configuration, Extension
+from local.extension.upstream import _go_json
 from local.install import ROOT
 from local.mysql import free_port
 from tests.aws import AWS, serve

@@ -14,7 +14,7 @@ import extension
 import handler
 import upstream
 from local.install import ROOT, environment
-from stacks.function import SOURCE
+from stacks.package import SOURCE
 from tests.conftest import Templates
 
 

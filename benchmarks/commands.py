@@ -1,0 +1,47 @@
+"""What `make demo`, `make test` and `make check` take in a fresh clone, and again (`make commands`, a quarter of an hour)."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import markdown
+from local.install import ROOT
+
+DOCUMENT = ROOT / "docs" / "performance.md"
+HEADING = "## The commands\n"
+
+
+def main() -> None:
+    """Measure in a clone of HEAD without any of this tree's caches; write the table to the end of docs/performance.md."""
+    with tempfile.TemporaryDirectory() as temporary:
+        clone = Path(temporary) / "clone"
+        subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+        # As a person's shell has them, without this tree's tools and folders.
+        kept = [each for each in os.environ["PATH"].split(os.pathsep) if not each.startswith(str(ROOT))]
+        environ = {key: value for key, value in os.environ.items() if str(ROOT) not in value and "MAKE" not in key}
+        environ["PATH"] = os.pathsep.join(kept)
+        rows = []
+        for command in ("demo", "test", "check"):
+            times = []
+            for _ in range(2):
+                started = time.monotonic()
+                subprocess.run(["make", command], cwd=clone, env=environ, stdout=subprocess.DEVNULL, check=True)
+                times.append(f"{time.monotonic() - started:.0f}")
+                print(f"make {command}: {times[-1]} s", flush=True)
+            rows.append([f"make {command}", *times])
+            if command == "demo":  # What it installed, the others would find.
+                shutil.rmtree(clone / ".venv")
+    table = markdown.table(["command", "first, s", "again, s"], rows)
+    text = DOCUMENT.read_text()
+    text = text[: text.index(HEADING)] if HEADING in text else f"{text}\n"
+    DOCUMENT.write_text(
+        f"{text}{HEADING}\nMeasured by `make commands` in a fresh clone; the first `make test` installs Python's packages\n"
+        f"anew and the scanner, `make check` finds them.\n\n{table}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""What the extension keeps, and for how long."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+
+class Cache:
+    """Least recently used, of limited size; what is too old is forgotten when it is asked for."""
+
+    def __init__(self, size: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._size = size
+        self._now = now
+        self._entries: OrderedDict[object, tuple[float, str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: object) -> str | None:
+        """Return the value, or None when there is none or its time is up."""
+        with self._lock:
+            expiry, value = self._entries.pop(key, (0.0, None))
+            if value is None or expiry <= self._now():
+                return None
+            self._entries[key] = (expiry, value)
+            return value
+
+    def put(self, key: object, value: str, ttl: float) -> None:
+        """Keep the value for so many seconds; not at all when TTL or size is 0."""
+        if self._size == 0 or ttl == 0:
+            return
+        with self._lock:
+            self._entries.pop(key, None)
+            self._entries[key] = (self._now() + ttl, value)
+            while len(self._entries) > self._size:
+                self._entries.popitem(last=False)
