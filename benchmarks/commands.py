@@ -1,4 +1,4 @@
-"""What `make demo`, `make test` and `make check` take in a fresh clone, and again (`make commands`, a quarter of an hour)."""
+"""What `make demo`, `make test` and `make check` take in a fresh clone, and again; a quarter of an hour in all."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ HEADING = "## The commands\n"
 
 
 def main() -> None:
-    """Measure in a clone of HEAD without any of this tree's caches; write the table to the end of docs/performance.md."""
+    """Measure in a clone of HEAD without this tree's caches; write the table to the end of docs/performance.md."""
     with tempfile.TemporaryDirectory() as temporary:
         clone = Path(temporary) / "clone"
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
@@ -37,10 +37,8 @@ def main() -> None:
     table = markdown.table(["command", "first, s", "again, s"], rows)
     text = DOCUMENT.read_text()
     text = text[: text.index(HEADING)] if HEADING in text else f"{text}\n"
-    DOCUMENT.write_text(
-        f"{text}{HEADING}\nMeasured by `make commands` in a fresh clone; the first `make test` installs Python's packages\n"
-        f"anew and the scanner, `make check` finds them.\n\n{table}\n"
-    )
+    how = "Measured by `make commands` in a fresh clone. The first `make test` installs Python anew."
+    DOCUMENT.write_text(f"{text}{HEADING}\n{how}\n\n{table}\n")
 
 
 if __name__ == "__main__":
