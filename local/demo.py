@@ -1,6 +1,5 @@
 """The main job from deploy to destroy, shown step by step, on a cloud of its own."""
 
-import base64
 import json
 import sys
 import threading
@@ -100,39 +99,45 @@ class Demo:
 
     def show_rotations(self) -> None:
         """No invocation fails, not even with stale credentials."""
-        with _step("rotate the password once, then twice within the secret's TTL, under invocations"):
+        with _step("rotate the password again and again within the secret's TTL, under invocations"):
             stop = threading.Event()
             results: Counter[str] = Counter()
 
             def load() -> None:
                 while not stop.is_set():
-                    result = self._lambda.invoke(FunctionName=self.function_name, LogType="Tail")
-                    log = base64.b64decode(result.get("LogResult", "")).decode()
-                    results["failed"] += "FunctionError" in result
+                    results["failed"] += "FunctionError" in self._lambda.invoke(FunctionName=self.function_name)
                     results["made"] += 1
-                    results["refreshed"] += "credentials.refreshed" in log
+
+            def refreshed() -> int:
+                # In the cloud's own log: a line may come too late for the invocation's tail.
+                return self.cloud.log().count("credentials.refreshed")
 
             threads = [threading.Thread(target=load) for _ in range(4)]
             for thread in threads:
                 thread.start()
+            rotations = killed = 0
             try:
-                for _ in range(3):
-                    secrets = self.cloud.client("secretsmanager")
-                    secrets.rotate_secret(SecretId=self.outputs["DatabaseSecretArn"])
+                # Whichever environments serve, two rotations later what they have cached is stale.
+                while rotations < 3 or (not refreshed() and rotations < 9):
+                    self.cloud.client("secretsmanager").rotate_secret(SecretId=self.outputs["DatabaseSecretArn"])
                     self._wait_for_rotation()
-                # Kept connections outlive a rotation; cut, they must log in with what is cached.
-                killed = self.cloud.cut_connections(self.outputs["DatabaseSecretArn"])
-                self._wait_until(lambda: results["refreshed"] > 0, 15, "stale credentials are met and replaced")
+                    rotations += 1
+                    # Kept connections outlive a rotation; cut, they must log in with what is cached.
+                    killed += self.cloud.cut_connections(self.outputs["DatabaseSecretArn"])
+                    time.sleep(0.5)
             finally:
                 stop.set()
                 for thread in threads:
                     thread.join()
             print(
-                f"    3 rotations and {killed} connections cut: {results['made']} invocations, "
-                f"{results['failed']} failed, {results['refreshed']} read the secret around the cache"
+                f"    {rotations} rotations and {killed} connections cut: {results['made']} invocations, "
+                f"{results['failed']} failed, {refreshed()} read the secret around the cache"
             )
+            _check(refreshed() > 0, "stale credentials are met and replaced")
             _check(results["failed"] == 0, "no invocation failed")
-            self.summary.append(f"3 rotations under {results['made']} invocations, {results['failed']} failed")
+            self.summary.append(
+                f"{rotations} rotations under {results['made']} invocations, {results['failed']} failed"
+            )
 
     def show_denied(self) -> None:
         """What the caller hears when a permission is missing."""
