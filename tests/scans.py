@@ -108,7 +108,7 @@ def _native(folder: Path, env: str, egress: str) -> tuple[frozenset[Finding], di
     flags |= {"aws:cdk:bundling-stacks": [], "aws:cdk:enable-path-metadata": True}
     app = cdk.App(context=flags, outdir=str(folder / "out"))
     cdk.Validations.of(app).add_plugins(*[pack(app) for pack in PACKS.values()])
-    build(app, from_context({"env": env, "egress": egress}))
+    build(app, from_context({"env": env, "egress": egress, "github_repository": "owner/name"}))
     violations = _violations(app, folder / "out")
     templates = {file.name: json.loads(file.read_text()) for file in (folder / "out").glob("*.template.json")}
     return frozenset(violations), templates

@@ -89,6 +89,9 @@ def _subnets(prefix: str) -> dict[str, str]:
         ({"architecture": "mips"}, "architecture=mips: allowed: arm64, x86_64"),
         ({"instance_class": "m1.tiny"}, "instance_class=m1.tiny: allowed: t3.micro"),
         ({"extension_layer_arn": "latest"}, "extension_layer_arn=latest: not a layer version's ARN"),
+        ({"release": "slowly"}, "release=slowly: allowed: at-once, gradual"),
+        ({"alarm_email": "me"}, "alarm_email=me: not a mail address, as oncall@example.com"),
+        ({"github_repository": "name"}, "github_repository=name: not a repository, as owner/name"),
         ({"rotation_days": "0"}, "rotation_days=0: allowed: 1 to 1000"),
     ],
 )
