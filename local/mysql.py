@@ -168,11 +168,15 @@ class MySQLServer:
         if os.geteuid() != 0:
             return command
         # The clone may lie where that user cannot go (/root); then it is let through, to read only.
-        passes = "-all" if _may_enter(self.folder.parent) else "-all,+dac_read_search"
+        # access(2) forgets capabilities unless told not to, and the server, asking it, would
+        # take its own files for missing and make some of them anew.
+        is_open = _may_enter(self.folder.parent)
+        passes = "-all" if is_open else "-all,+dac_read_search"
         group = str(pwd.getpwnam(UNPRIVILEGED).pw_gid)
         return [
             *("setpriv", f"--reuid={UNPRIVILEGED}", f"--regid={group}", "--clear-groups"),
             *(f"--inh-caps={passes}", f"--ambient-caps={passes}"),
+            *([] if is_open else ["--securebits=+no_setuid_fixup"]),
             *command,
         ]
 

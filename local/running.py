@@ -10,7 +10,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from ssl import create_default_context
 from typing import Any, Final
@@ -25,6 +24,10 @@ from local.mysql import free_port
 ACCOUNT: Final = "000000000000"
 REGION: Final = "us-east-1"
 ACCESS_KEY_ID: Final = "AKIALOCALCLOUD000000"
+
+
+NO_SUCH_THREAD: Final = 1094
+"""MySQL's errno when a connection to be killed is gone already (MySQL error message reference)."""
 
 
 class CloudError(Exception):
@@ -221,8 +224,11 @@ class LocalCloud:
             cursor.execute("SELECT id FROM information_schema.processlist WHERE user LIKE 'demoapp%'")
             threads = [row[0] for row in cursor.fetchall()]
             for thread in threads:
-                with suppress(pymysql.OperationalError):  # Gone meanwhile.
+                try:
                     cursor.execute("CALL mysql.rds_kill(%s)", (thread,))
+                except pymysql.OperationalError as error:
+                    if error.args[0] != NO_SUCH_THREAD:
+                        raise
         return len(threads)
 
 

@@ -1,0 +1,45 @@
+"""The database server where a clone may lie: also in a folder that its user may not enter, as /root."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymysql
+import pytest
+
+from local.certificates import create
+from local.install import LOCAL
+from local.mysql import MySQLServer
+
+
+@pytest.fixture
+def closed_folder() -> Iterator[Path]:
+    folder = LOCAL / f"test-closed-{os.getpid()}"
+    folder.mkdir(mode=0o700, parents=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_server_in_a_folder_that_others_cannot_enter_is_whole(closed_folder: Path) -> None:
+    certificates = create(closed_folder / "certificates")
+    server = MySQLServer(closed_folder / "mysql", certificates)
+    server.create("devDB", "myadmin", "password", "GRANT ALL ON *.* TO myadmin@'%'")
+    try:
+        connection = pymysql.connect(
+            host="localhost",
+            port=server.port,
+            user="myadmin",
+            password="password",
+            ssl_ca=str(certificates.ca),
+            ssl_verify_cert=True,
+            ssl_verify_identity=True,
+        )
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW PROCEDURE STATUS WHERE db = 'mysql' AND name = 'rds_kill'")
+            assert cursor.fetchall()
+            with pytest.raises(pymysql.OperationalError, match="1317|2013"):
+                cursor.execute("CALL mysql.rds_kill(CONNECTION_ID())")
+        assert "[ERROR]" not in server.log()
+    finally:
+        server.stop()
