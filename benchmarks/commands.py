@@ -28,7 +28,7 @@ def main() -> None:
             times = []
             for _ in range(2):
                 started = time.monotonic()
-                subprocess.run(["make", command], cwd=clone, env=environ, stdout=subprocess.DEVNULL, check=True)
+                subprocess.run(["make", command], cwd=clone, env=environ, check=True)
                 times.append(f"{time.monotonic() - started:.0f}")
                 print(f"make {command}: {times[-1]} s", flush=True)
             rows.append([f"make {command}", *times])
