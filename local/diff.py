@@ -16,8 +16,10 @@ from stacks.settings import ENVIRONMENTS
 def main(base: str) -> None:
     """Print the differences from the revision `base` to the tree as it is.
 
-    Exits with 1 when there is no such revision, or when one of the two cannot be synthesised.
+    Exits with 1 when git is missing, when there is no such revision, or when one of the two cannot be synthesised.
     """
+    if not shutil.which("git"):
+        sys.exit("the tree to compare with comes from git, which is not on the PATH; right would be to install it")
     with tempfile.TemporaryDirectory() as temporary:
         tree = Path(temporary) / "tree"
         worktree = subprocess.run(

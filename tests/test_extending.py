@@ -6,9 +6,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from local.install import ROOT, environment
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 def test_a_second_function_is_a_patch_away(tmp_path: Path) -> None:
     for name in ("app.py", "cdk.json"):
         shutil.copy(ROOT / name, tmp_path)

@@ -1,13 +1,14 @@
 """Decides IAM requests with ministack's evaluator; a program, because ministack has an environment of its own.
 
-Reads from standard input a JSON object of `policies` (documents) and `requests` (objects of
-`action`, `resource` and `context`), and writes one decision per request, as AWS names them.
+Reads from standard input a JSON object of the role's `policies` (documents), the
+`resource_policies` (documents, by the ARN they stand on) and `requests` (objects of `action`,
+`resource` and `context`), and writes one decision per request, as AWS names them.
 """
 
 import json
 import sys
 
-from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
+from ministack.core.iam_evaluator import EvalContext, evaluate, evaluate_resource_policy, parse_policy_document
 
 DECISIONS = {"Allow": "allowed", "Deny": "explicitDeny", "ImplicitDeny": "implicitDeny"}
 
@@ -26,7 +27,9 @@ def main() -> None:
             region=asked["region"],
             service_context={key.lower(): value for key, value in request["context"].items()},
         )
-        decisions.append(DECISIONS[evaluate(context, policies).decision])
+        by_resource = evaluate_resource_policy(asked["resource_policies"].get(request["resource"]), context)
+        denied = by_resource.decision == "Deny"
+        decisions.append(DECISIONS["Deny" if denied else evaluate(context, policies).decision])
     json.dump(decisions, sys.stdout)
 
 

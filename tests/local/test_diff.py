@@ -1,6 +1,7 @@
 """What a pull request is told that a deploy would change."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,9 +35,16 @@ def test_what_differs_is_shown_by_cdk_and_what_does_not_is_named(
     assert "**Dev-Gone goes**" in printed
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 @pytest.mark.parametrize("arguments", [[], ["no-such-revision"]])
 def test_a_base_that_is_none_is_refused(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "local.diff", *arguments]
     refused = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert refused.returncode == 1
     assert "revision" in refused.stderr or "right would be" in refused.stderr
+
+
+def test_without_git_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SystemExit, match="comes from git, which is not on the PATH"):
+        diff.main("main")

@@ -1,5 +1,6 @@
 """Who may do what: the deployed roles' policies, decided by an evaluator that is not ours and by calls."""
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ DECISIONS = [
     _secret("Function", "PutSecretValue", "own secret", "implicitDeny", SecretString="{}"),
     _secret("Function", "UpdateSecret", "own secret", "implicitDeny", SecretString="{}"),
     _secret("Function", "RotateSecret", "own secret", "implicitDeny"),
-    _secret("Function", "DeleteSecret", "own secret", "implicitDeny"),
+    _secret("Function", "DeleteSecret", "own secret", "explicitDeny"),  # By the secret's own policy.
     _parameter("Function", "GetParameter", "own parameter", "allowed"),
     _parameter("Function", "GetParameter", "other parameter", "implicitDeny"),
     _parameter("Function", "PutParameter", "own parameter", "implicitDeny", Value="{}", Overwrite=True),
@@ -58,12 +59,12 @@ DECISIONS = [
     Row("Function", "kms:GenerateDataKey", "key", "implicitDeny", None, VIA_SECRETS_MANAGER),
     # Lambda manages the interfaces in the role's name; the code behind them may not.
     *(
-        Row(role, f"ec2:{action}", resource, decision, None, context)
+        Row(role, f"ec2:{action}", resource, decision, call if context or not call else None, context)
         for role in ("Function", "Rotation")
-        for action, resource in (
-            ("CreateNetworkInterface", "interface"),
-            ("DeleteNetworkInterface", "interface"),
-            ("DescribeNetworkInterfaces", "*"),
+        for action, resource, call in (
+            ("CreateNetworkInterface", "interface", {"SubnetId": "subnet-1"}),
+            ("DeleteNetworkInterface", "interface", {"NetworkInterfaceId": "eni-1"}),
+            ("DescribeNetworkInterfaces", "*", {}),
         )
         for decision, context in (("allowed", {}), ("explicitDeny", {"lambda:SourceFunctionArn": role}))
     ),
@@ -91,7 +92,7 @@ DECISIONS = [
     _secret("Rotation", "PutSecretValue", "master's secret", "implicitDeny", SecretString="{}"),
     _secret("Rotation", "GetSecretValue", "other secret", "implicitDeny"),
     _secret("Rotation", "PutSecretValue", "other secret", "implicitDeny", SecretString="{}"),
-    _secret("Rotation", "DeleteSecret", "own secret", "implicitDeny"),
+    _secret("Rotation", "DeleteSecret", "own secret", "explicitDeny"),
     _parameter("Rotation", "GetParameter", "own parameter", "implicitDeny"),
     Row("Rotation", "kms:GenerateDataKey", "key", "allowed", None, VIA_SECRETS_MANAGER),
     Row("Rotation", "kms:GenerateDataKey", "key", "implicitDeny", {"KeyId": "key", "KeySpec": "AES_256"}),
@@ -151,11 +152,12 @@ def test_an_evaluator_decides_each_request_as_the_table_does(
     cloud: LocalCloud, functions: dict[str, dict[str, Any]], named: dict[str, str], role: str
 ) -> None:
     rows = [row for row in DECISIONS if row.role == role]
-    arn = functions[role]["Role"]
+    arn, own = functions[role]["Role"], named["own secret"]
     asked = {
         "role": arn,
         "region": REGION,
         "policies": _documents(cloud, arn.rpartition("/")[2]),
+        "resource_policies": {own: cloud.client("secretsmanager").get_resource_policy(SecretId=own)["ResourcePolicy"]},
         "requests": [
             {
                 "action": row.action,
@@ -178,13 +180,16 @@ def test_an_evaluator_decides_each_request_as_the_table_does(
 
 
 @pytest.mark.parametrize(
-    "row", [row for row in DECISIONS if row.call is not None], ids=lambda row: f"{row.role}-{row.action}-{row.resource}"
+    "row",
+    [row for row in DECISIONS if row.call is not None],
+    ids=lambda row: f"{row.role}-{row.action}-{row.resource}-{row.decision}",
 )
 def test_the_cloud_decides_each_call_as_the_table_does(
     cloud: LocalCloud, functions: dict[str, dict[str, Any]], named: dict[str, str], row: Row
 ) -> None:
     service, operation = row.action.split(":")
-    client = as_role_of(cloud, functions[row.role]["FunctionName"], service)
+    given_to = as_code_of if "lambda:SourceFunctionArn" in row.context else as_role_of
+    client = given_to(cloud, functions[row.role]["FunctionName"], service)
     arguments = {
         key: named.get(value, value) if isinstance(value, str) else value for key, value in (row.call or {}).items()
     }
@@ -192,8 +197,25 @@ def test_the_cloud_decides_each_call_as_the_table_does(
     if row.decision == "allowed":
         assert call(**arguments)["ResponseMetadata"]["HTTPStatusCode"] == 200
     else:
-        with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+        said = {"explicitDeny": "explicit deny", "implicitDeny": "no identity-based policy allows"}[row.decision]
+        with pytest.raises(botocore.exceptions.ClientError, match=said) as denied:
             call(**arguments)
+        code = denied.value.response["Error"]["Code"]
+        assert code.startswith(("AccessDenied", "UnauthorizedOperation"))
+
+
+def as_code_of(cloud: LocalCloud, function_name: str, service: str) -> Any:
+    """A client with the credentials that the function's own code has: those in its process's variables."""
+    for process in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # Ended meanwhile, or another user's.
+            variables = dict(each.split("=", 1) for each in process.read_bytes().decode().split("\0") if "=" in each)
+            if (variables.get("AWS_LAMBDA_FUNCTION_NAME"), variables.get("AWS_ENDPOINT_URL")) == (
+                function_name,
+                cloud.variables["AWS_ENDPOINT_URL"],
+            ):
+                names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+                return cloud.client(service, **{name.lower(): variables[name] for name in names})
+    raise AssertionError(f"{function_name} has no environment")
 
 
 def as_role_of(cloud: LocalCloud, function_name: str, service: str) -> Any:
