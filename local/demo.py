@@ -73,13 +73,13 @@ class Demo:
                 self._invoke()
             elapsed = time.monotonic() - started
             calls = self._upstream_calls() - self._calls_before
-            print(f"    {INVOCATIONS} invocations read {2 * INVOCATIONS} values; AWS was asked {calls.total()} times:")
+            print(f"    {INVOCATIONS} invocations read {2 * INVOCATIONS} values; calls to AWS: {calls.total()}")
             for name, number in sorted(calls.items()):
                 print(f"      {name}: {number}")
             # Each is read again only when its TTL ran out meanwhile; the smoke test has had both read already.
             _check(calls["GetSecretValue"] <= 1, "the secret was read at most once")
             _check(calls["GetParameter"] <= 1 + (elapsed + 2) // PARAMETER_TTL, "the parameter was read at most once")
-            self.summary.append(f"{INVOCATIONS} invocations, {calls.total()} calls to AWS instead of {2 * INVOCATIONS}")
+            self.summary.append(f"{INVOCATIONS} invocations; calls to AWS: {calls.total()} instead of {2 * INVOCATIONS}")
 
     def show_changed_parameter(self) -> None:
         """How long a change takes to be seen."""

@@ -9,7 +9,7 @@ from hypercorn.config import Config
 from ministack import app
 from ministack.core import lambda_runtime, tls
 
-from local.cloud import accepted, database, functions, network, secrets
+from local.cloud import accepted, database, functions, iam, network, secrets
 
 
 async def _serve() -> None:
@@ -34,6 +34,6 @@ async def _serve() -> None:
 
 if __name__ == "__main__":
     # Not ministack's main, which as root would take port 443 too.
-    for part in (accepted, network, database, secrets, functions):
+    for part in (accepted, network, iam, database, secrets, functions):
         part.install()
     asyncio.run(_serve())

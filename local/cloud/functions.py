@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Final
 
-from ministack.core import iam_actions, iam_evaluator, lambda_runtime
+from ministack.core import lambda_runtime
 from ministack.services import lambda_svc, ssm
 from ministack.services.cloudformation import provisioners
 
@@ -33,11 +33,6 @@ ROOT_CERTIFICATES: Final = "rds-root-certificates.pem"
 _create_function = provisioners._lambda_create
 _update_function = provisioners._lambda_update
 _public_parameter = ssm._public_parameter
-_action = iam_actions._lambda_action
-_execution_credentials = lambda_svc.execution_credentials
-_principal_keys = iam_evaluator._principal_keys
-_source_functions: dict[str, str] = {}
-"""The function's ARN of each access key that a function's code was given."""
 
 
 def install() -> None:
@@ -48,9 +43,6 @@ def install() -> None:
     lambda_svc._execute_function_warm = lambda_svc._execute_function_provided_warm
     lambda_runtime._worker_class_for = lambda _: ExecutionEnvironment
     ssm._public_parameter = _extension_or_public_parameter
-    iam_actions._lambda_action = _action_of_one_alias_or_several
-    lambda_svc.execution_credentials = _credentials_of_code
-    iam_evaluator._principal_keys = _keys_of_code
 
 
 def _create(logical_id: str, props: Properties, stack: str) -> Created:
@@ -91,28 +83,6 @@ def _extension_or_public_parameter(name: str) -> dict[str, Any] | None:
         "LastModifiedDate": 1785196800,
         "ARN": f"arn:aws:ssm:{region}::parameter{name}",
     }
-
-
-def _action_of_one_alias_or_several(method: str, path: str) -> str | None:
-    """IAM's action of a request; ministack takes GetAlias for ListAliases."""
-    if method == "GET" and path.rstrip("/").split("/")[-2:-1] == ["aliases"]:
-        return "GetAlias"
-    action: str | None = _action(method, path)
-    return action
-
-
-def _credentials_of_code(config: dict[str, Any]) -> dict[str, str]:
-    """The role's credentials for the code of one function, known again when they are used."""
-    given: dict[str, str] = _execution_credentials(config)
-    _source_functions[given["AWS_ACCESS_KEY_ID"]] = ":".join(config["FunctionArn"].split(":")[:7])
-    return given
-
-
-def _keys_of_code(credential: Any) -> dict[str, Any]:
-    """IAM's condition keys, with that of calls from a function's code, which ministack leaves out."""
-    keys: dict[str, Any] = _principal_keys(credential)
-    source = _source_functions.get(credential.access_key_id)
-    return keys | ({"lambda:sourcefunctionarn": source} if source else {})
 
 
 class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
