@@ -79,7 +79,9 @@ class Demo:
             # Each is read again only when its TTL ran out meanwhile; the smoke test has had both read already.
             _check(calls["GetSecretValue"] <= 1, "the secret was read at most once")
             _check(calls["GetParameter"] <= 1 + (elapsed + 2) // PARAMETER_TTL, "the parameter was read at most once")
-            self.summary.append(f"{INVOCATIONS} invocations; calls to AWS: {calls.total()} instead of {2 * INVOCATIONS}")
+            self.summary.append(
+                f"{INVOCATIONS} invocations; calls to AWS: {calls.total()} instead of {2 * INVOCATIONS}"
+            )
 
     def show_changed_parameter(self) -> None:
         """How long a change takes to be seen."""

@@ -3,15 +3,14 @@
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from local.install import LOCAL, ROOT, environment
-from local.running import ACCOUNT, CloudError, LocalCloud
+from local.install import LOCAL, ROOT
+from local.running import CloudError, LocalCloud
 from tests.local.conftest import wait_for_rotation
 
 
@@ -100,23 +99,6 @@ def test_the_database_is_where_the_instance_says(cloud: LocalCloud) -> None:
     assert instance["Endpoint"]["Address"] == "localhost"
 
 
-def test_any_aws_client_finds_the_cloud_by_its_exports(cloud: LocalCloud, tmp_path: Path) -> None:
-    from local.__main__ import write_exports
-
-    exports = tmp_path / "env"
-    write_exports(cloud, exports)
-    assert exports.stat().st_mode & 0o077 == 0
-    program = "import boto3; print(boto3.client('sts').get_caller_identity()['Account'])"
-    shell = subprocess.run(
-        ["sh", "-c", f'. "{exports}" && python -c "{program}"'],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert shell.stdout.strip() == ACCOUNT
-
-
 def test_a_version_that_cannot_answer_fails_the_deploy_and_callers_keep_the_one_before(
     cloud: LocalCloud, invoke: Callable[[], dict[str, Any]], outputs: dict[str, str]
 ) -> None:
@@ -180,11 +162,3 @@ def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud:
     assert not process.exists()
     left = cloudformation.describe_stacks()["Stacks"]
     assert [stack["StackName"] for stack in left] == ["CDKToolkit"]
-
-
-def test_the_cloud_ends_with_its_process(second_cloud: LocalCloud) -> None:
-    process = Path("/proc") / str(second_cloud._given["pid"])
-    assert process.exists()
-    second_cloud.stop()
-    assert not second_cloud.is_running
-    assert not process.exists()
