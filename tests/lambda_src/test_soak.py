@@ -46,6 +46,8 @@ def test_soak(bench: Bench) -> None:
                 outcome = None
             except ServiceError as error:
                 outcome = type(error)
+            bench.extension.requests.clear()  # Else it is the bench that grows.
+            bench.extension.tokens.clear()
             outcomes[outcome.__name__ if outcome else "answered"] += 1
             # A fault of a new connection is not met on a kept one, and then it answers.
             if outcome not in ({None, fault.error} if fault else {None}):
