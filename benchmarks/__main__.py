@@ -23,6 +23,7 @@ def main() -> None:
         server = running.version()
         for name, measure in {
             "invocation": invocation.table,
+            "profile": invocation.profile,
             "cold_start": cold_start.table,
             "growth_invocations": growth.invocations,
             "growth_environments": growth.environments,

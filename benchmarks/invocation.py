@@ -1,5 +1,7 @@
 """What a warm invocation takes: ours, what a user would write or pick instead, and the least there is."""
 
+import marshal
+from collections import Counter
 from statistics import median
 
 from benchmarks import markdown
@@ -13,6 +15,16 @@ APPROACHES = {
     "plain_boto3": ("boto3 on every invocation; a kept connection", 60),
     "libraries": ("urllib3 and PyMySQL, kept alive, and nothing else", 300),
     "floor": ("the floor: two requests and a ping on bare sockets", 300),
+}
+WAITING = "waiting for the other side, and TLS"
+WAITS = ("recv_into", "sendall", "_ssl._SSLSocket")
+LIBRARIES = {
+    "/urllib3/": "urllib3",
+    "/http/": "http.client and its headers",
+    "/email/": "http.client and its headers",
+    "/pymysql/": "PyMySQL",
+    "/json/": "json",
+    "/logging/": "logging",
 }
 
 
@@ -42,3 +54,25 @@ def table(services: Services) -> str:
             for name, (what, _) in APPROACHES.items()
         ),
     )
+
+
+def profile(services: Services) -> str:
+    """Where ours spends it: each library's share of one run under cProfile, its built-in functions with it."""
+    with services.extension() as environ:
+        written = services.package.with_name("profile")
+        services.invoke("handler", 2000, environ, "-m", "cProfile", "-o", str(written))
+    spent: Counter[str] = Counter()
+    for (file, _, name), (_, _, own, _, callers) in marshal.loads(written.read_bytes()).items():  # noqa: S302 - ours
+        if file != "~":
+            spent[_room(file, services)] += own
+        elif any(each in name for each in WAITS):
+            spent[WAITING] += own
+        else:
+            for (caller, _, _), (_, _, part, _) in callers.items():
+                spent[_room(caller, services)] += part
+    return ", ".join(f"{room} {seconds / spent.total():.0%}" for room, seconds in spent.most_common())
+
+
+def _room(file: str, services: Services) -> str:
+    library = next((name for part, name in LIBRARIES.items() if part in file), None)
+    return library or ("our own modules" if file.startswith(str(services.package)) else "the rest")

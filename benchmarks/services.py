@@ -129,11 +129,14 @@ class Services:
         finally:
             self._end(process)
 
-    def invoke(self, handler: str, invocations: int, environ: Mapping[str, str]) -> dict[str, Any]:
-        """Run one execution environment to its end; what `benchmarks/client.py` prints, and when it was started."""
+    def invoke(self, handler: str, invocations: int, environ: Mapping[str, str], *options: str) -> dict[str, Any]:
+        """Run one execution environment to its end; what `benchmarks/client.py` prints, and when it was started.
+
+        `options` are Python's own, before the program.
+        """
         started = time.monotonic()
         run = subprocess.run(
-            [BENCH / "bin" / "python", Path(__file__).parent / "client.py", handler, str(invocations)],
+            [BENCH / "bin" / "python", *options, Path(__file__).parent / "client.py", handler, str(invocations)],
             env=environ,
             capture_output=True,
             text=True,

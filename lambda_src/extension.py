@@ -12,10 +12,10 @@ import random
 import time
 from collections import Counter
 from functools import cache
+from http.client import HTTPException
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
@@ -60,7 +60,7 @@ class Extension:
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
-        self._pool = _Pool(deadline, int(os.environ.get("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "2773")))
+        self._connection = _Connection(deadline, int(os.environ.get("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "2773")))
 
     def parameter(self, name: str) -> dict[str, Any]:
         """Return Parameter Store's `Parameter` object (Name, Type, Value, Version, …).
@@ -114,7 +114,7 @@ class Extension:
         try:
             with self._deadline.limit(TRY):
                 status, body = self._request(path)
-        except (OSError, HTTPError) as error:
+        except (OSError, HTTPException, HTTPError) as error:
             # Class names only: the texts of these may quote what was received.
             names = [type(link).__name__ for link in (error, error.__cause__, error.__context__) if link]
             facts: dict[str, object] = {"cause": "/".join(dict.fromkeys(names))}
@@ -134,33 +134,38 @@ class Extension:
         return (_UPSTREAM if status == 429 or status >= 500 else _FINAL), facts
 
     def _request(self, path: str) -> tuple[int, bytes]:
-        headers = {"X-Aws-Parameters-Secrets-Token": _session_token()}
-        # Without retries urllib3 follows no redirect either: the token goes nowhere else.
-        response = self._pool.urlopen("GET", path, headers=headers, retries=False, preload_content=False)
+        if not self._connection.is_connected:
+            self._connection.close()
         try:
+            headers = {"X-Aws-Parameters-Secrets-Token": _session_token()}
+            self._connection.request("GET", path, headers=headers, preload_content=False)
+            response = self._connection.getresponse()
             body = response.read(LARGEST + 1)
         except BaseException:
-            response.close()
+            self._connection.close()
             raise
         if len(body) > LARGEST:
-            response.close()
-        response.release_conn()
+            self._connection.close()
         return response.status, body
 
 
-class _Pool(HTTPConnectionPool):
-    """One kept connection to localhost; never a proxy, whatever the environment says."""
+class _Connection(HTTPConnection):
+    """The one kept connection, to localhost: no proxy, no redirect, so that the token goes nowhere else.
+
+    Without urllib3's pool around it, which would take the request's target apart each time.
+    """
 
     def __init__(self, deadline: Deadline, port: int) -> None:
-        class DeadlineConnection(HTTPConnection):
-            def _new_conn(self) -> DeadlineSocket:
-                try:
-                    return connect((self.host, port), deadline)
-                except OSError as error:
-                    raise NewConnectionError(self, type(error).__name__) from error
+        super().__init__("localhost", port)
+        self._deadline = deadline
 
-        self.ConnectionCls = DeadlineConnection
-        super().__init__("localhost", port, maxsize=1)
+    def _new_conn(self) -> DeadlineSocket:
+        try:
+            return connect((self.host, self.port), self._deadline)
+        except OSError as error:
+            raise NewConnectionError(self, type(error).__name__) from error
+
+    __del__ = HTTPConnection.close  # Who drops an Extension drops its socket, as PyMySQL does.
 
 
 def _session_token() -> str:
