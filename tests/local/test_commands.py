@@ -13,7 +13,8 @@ DEMO = LocalCloud(LOCAL / "demo")
 
 
 def _make(target: str) -> str:
-    finished = subprocess.run(["make", target], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    command = ["make", "--no-print-directory", target]  # make names it when it runs within `make check`.
+    finished = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
 
