@@ -1,7 +1,8 @@
 """Installs what the other commands need, all of it under the clone and none of it as root.
 
 With the standard library alone, because it runs before anything is installed. Each part
-is made once and again only when what it is made from has changed.
+is made once and again only when what it is made from has changed; those that need nothing
+of each other are made side by side.
 """
 
 import hashlib
@@ -9,8 +10,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +34,8 @@ BASE_PYTHON: Final = Path(sys.base_prefix, "bin", f"python{sys.version_info.majo
 """Not `sys.executable`, which may be that of the environment about to be made anew."""
 NODE: Final = 22
 """Oldest Node.js that the CDK library takes without a banner."""
+_apt = threading.Lock()
+"""Held while Debian's packages are fetched: all parts use one folder for that."""
 
 
 class InstallError(Exception):
@@ -42,18 +47,20 @@ def main() -> None:
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or later is needed; this is {sys.version.split()[0]}: apt-get install python3.11")
     TEMPORARY.mkdir(parents=True, exist_ok=True)
+    parts: list[Callable[[], None]] = [
+        _command_line,
+        lambda: _made(CLOUD, _cloud_environment, ROOT / "local" / "requirements.txt"),
+    ]
+    if not mysql_server():
+        parts.append(lambda: _made(MYSQL, _mysql))
+    if "checkov" in sys.argv[1:]:
+        parts.append(lambda: _made(CHECKOV, _checkov_environment, ROOT / "tests" / "requirements-checkov.txt"))
+    if "bench" in sys.argv[1:]:
+        parts.append(lambda: _made(BENCH, _bench_environment, ROOT / "benchmarks" / "requirements.txt"))
     try:
-        _made(VENV, _python_environment, ROOT / "requirements-dev.txt")
-        if not _node_on_path():
-            _made(VENV / "node", _node, ROOT / "local" / "requirements-node.txt")
-        _made(ROOT / "node_modules", _node_modules, ROOT / "package-lock.json")
-        _made(CLOUD, _cloud_environment, ROOT / "local" / "requirements.txt")
-        if not mysql_server():
-            _made(MYSQL, _mysql)
-        if "checkov" in sys.argv[1:]:
-            _made(CHECKOV, _checkov_environment, ROOT / "tests" / "requirements-checkov.txt")
-        if "bench" in sys.argv[1:]:
-            _made(BENCH, _bench_environment, ROOT / "benchmarks" / "requirements.txt")
+        with ThreadPoolExecutor() as pool:
+            for made in [pool.submit(part) for part in parts]:
+                made.result()
     except InstallError as error:
         sys.exit(str(error))
     except subprocess.CalledProcessError as error:
@@ -86,6 +93,14 @@ def mysql_server() -> Path | None:
     return Path(found) if found else None
 
 
+def _command_line() -> None:
+    """CDK's command line runs on Node.js, which comes from a Python package where there is none."""
+    _made(VENV, _python_environment, ROOT / "requirements-dev.txt")
+    if not _node_on_path():
+        _made(VENV / "node", _node, ROOT / "local" / "requirements-node.txt")
+    _made(ROOT / "node_modules", _node_modules, ROOT / "package-lock.json")
+
+
 def _made(target: Path, make: Callable[[Path], str], *sources: Path) -> None:
     """Make the target unless it was made from these sources by this Python."""
     digest = hashlib.sha256(sys.version.encode())
@@ -94,13 +109,14 @@ def _made(target: Path, make: Callable[[Path], str], *sources: Path) -> None:
     stamp = target / ".made"
     if stamp.is_file() and stamp.read_text() == digest.hexdigest():
         return
-    print(f"installing {target.relative_to(ROOT)} ...", end=" ", flush=True)
+    name = target.relative_to(ROOT)
+    print(f"installing {name} ...\n", end="", flush=True)
     started = time.monotonic()
     shutil.rmtree(target, ignore_errors=True)
     what = make(target)
     target.mkdir(parents=True, exist_ok=True)
     stamp.write_text(digest.hexdigest())
-    print(f"{what}, {time.monotonic() - started:.1f} s", flush=True)
+    print(f"installed {name}: {what}, {time.monotonic() - started:.1f} s\n", end="", flush=True)
 
 
 def _run(*command: str | Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> str:
@@ -134,16 +150,23 @@ def _virtual_environment(target: Path, python: Path, requirements: Path) -> str:
     has_pip = not subprocess.run([python, "-c", "import ensurepip"], stderr=subprocess.DEVNULL).returncode
     _run(python, "-m", "venv", *([] if has_pip else ["--without-pip"]), target)
     env = environment()
-    if not has_pip:  # Debian keeps it in python3-venv; a wheel of pip runs without being installed.
-        wheels = LOCAL / "pip"
-        _unpack_debian(["python3-pip-whl"], wheels)
-        env["PYTHONPATH"] = str(next(wheels.glob("usr/share/python-wheels/pip-*.whl")))
+    if not has_pip:
+        env["PYTHONPATH"] = str(_wheel_of_pip())
         _run(target / "bin" / "python", "-m", "pip", "install", "--quiet", "pip", env=env)
         del env["PYTHONPATH"]
     _pip_install(target / "bin" / "python", requirements, env)
     return (
         f"Python {_run(target / 'bin' / 'python', '-c', 'import platform; print(platform.python_version())').strip()}"
     )
+
+
+def _wheel_of_pip() -> Path:
+    """Debian keeps pip in python3-venv; a wheel of it runs without being installed."""
+    wheels = LOCAL / "pip"
+    with _apt:
+        if not wheels.exists():
+            _unpack_debian(["python3-pip-whl"], wheels)
+    return next(wheels.glob("usr/share/python-wheels/pip-*.whl"))
 
 
 def _pip_install(python: Path, requirements: Path, env: Mapping[str, str]) -> None:
@@ -181,7 +204,8 @@ def _node_modules(target: Path) -> str:
 
 
 def _mysql(target: Path) -> str:
-    _unpack_debian(["mariadb-server-core", "mariadb-client-core"], target)
+    with _apt:
+        _unpack_debian(["mariadb-server-core", "mariadb-client-core"], target)
     return "MariaDB server"
 
 
@@ -196,8 +220,9 @@ def _unpack_debian(packages: list[str], target: Path) -> None:
             "  dnf install mariadb-server    or    brew install mysql"
         )
     work = LOCAL / "apt"
-    for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
-        (work / folder).mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work, ignore_errors=True)
+    for folder in ("state/lists/partial", "cache/archives/partial", "packages", "unpacked"):
+        (work / folder).mkdir(parents=True)
     apt = [
         "apt-get",
         "-qq",
@@ -211,9 +236,10 @@ def _unpack_debian(packages: list[str], target: Path) -> None:
     # The C library belongs to the machine's loader.
     wanted = (missing | set(packages)) - {"libc6", "libc-bin"}
     _run(*apt, "download", *sorted(wanted), cwd=work / "packages")
-    target.mkdir(parents=True, exist_ok=True)
     for package in sorted((work / "packages").glob("*.deb")):
-        _run("dpkg", "-x", package, target)
+        _run("dpkg", "-x", package, work / "unpacked")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (work / "unpacked").rename(target)
     shutil.rmtree(work)
 
 
