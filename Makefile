@@ -89,12 +89,12 @@ install:
 diagram: install ## Draw docs/pictures from the templates
 	@python -W ignore -m local.diagram
 
-bench: install ## Measure everything; writes docs/performance.md
+bench: ## Measure everything; writes docs/performance.md
 	@python3 -m local.install bench
 	@PYTHONPATH=lambda_src python -W ignore -m benchmarks
 
 commands: install ## Measure make demo, test and check in a fresh clone
 	@python -m benchmarks.commands
 
-checkov: install
+checkov:
 	@python3 -m local.install checkov
