@@ -120,7 +120,7 @@ class Demo:
             rotations = killed = 0
             try:
                 # Whichever environments serve, two rotations later what they have cached is stale.
-                while rotations < 3 or (not refreshed() and rotations < 9):
+                while rotations < 5 or (not refreshed() and rotations < 9):
                     self.cloud.client("secretsmanager").rotate_secret(SecretId=self.outputs["DatabaseSecretArn"])
                     self._wait_for_rotation()
                     rotations += 1

@@ -41,7 +41,12 @@ class LocalCloud:
         self.folder = folder
         self._state = folder / "cloud.json"
         self._process: subprocess.Popen[bytes] | None = None
+        self._connections: set[int] = set()
         self._given: dict[str, Any] = json.loads(self._state.read_text()) if self._state.exists() else {}
+
+    @property
+    def _synthesised(self) -> Path:
+        return self.folder / "cdk.out"
 
     @property
     def is_running(self) -> bool:
@@ -194,11 +199,13 @@ class LocalCloud:
 
     def deploy(self, *context: str) -> str:
         """Deploy all stacks; `context` as `egress=nat`. Return what CDK printed."""
-        return self.cdk("deploy", "--all", "--require-approval=never", *_synthesis(self.folder, context))
+        # An output folder of its own, so that two clouds do not share one.
+        options = [f"--output={self._synthesised}", *(f"--context={each}" for each in context)]
+        return self.cdk("deploy", "--all", "--require-approval=never", *options)
 
-    def destroy(self, *context: str) -> str:
-        """Destroy all stacks and return what CDK printed."""
-        return self.cdk("destroy", "--all", "--force", *_synthesis(self.folder, context))
+    def destroy(self) -> str:
+        """Destroy all stacks, as they were synthesised for the last deploy, and return what CDK printed."""
+        return self.cdk("destroy", "--all", "--force", f"--app={self._synthesised}")
 
     def outputs(self, stack: str) -> Mapping[str, str]:
         """A deployed stack's outputs."""
@@ -206,9 +213,10 @@ class LocalCloud:
         return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
 
     def cut_connections(self, secret_id: str) -> int:
-        """End the application's connections to the database, as a failover would; how many there were.
+        """End those of the application's connections that the last call found too; how many there were.
 
-        As the database's master, whose secret an operator may read.
+        A newer one may be an invocation's second try, and no failover is followed by another at once.
+        Done as the database's master, whose secret an operator may read.
         """
         secrets = self.client("secretsmanager")
         value = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])
@@ -222,16 +230,13 @@ class LocalCloud:
         )
         with connection, connection.cursor() as cursor:
             cursor.execute("SELECT id FROM information_schema.processlist WHERE user LIKE 'demoapp%'")
-            threads = [row[0] for row in cursor.fetchall()]
-            for thread in threads:
+            threads = {row[0] for row in cursor.fetchall()}
+            old = threads & self._connections
+            self._connections = threads
+            for thread in old:
                 try:
                     cursor.execute("CALL mysql.rds_kill(%s)", (thread,))
                 except pymysql.OperationalError as error:
                     if error.args[0] != NO_SUCH_THREAD:
                         raise
-        return len(threads)
-
-
-def _synthesis(folder: Path, context: tuple[str, ...]) -> list[str]:
-    """Options for a synthesis of its own, so that two clouds do not share an output folder."""
-    return [f"--output={folder / 'cdk.out'}", *(f"--context={each}" for each in context)]
+        return len(old)

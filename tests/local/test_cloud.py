@@ -154,11 +154,11 @@ def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud:
     process = Path("/proc") / pid_file.read_text().strip()
     assert process.exists()
     with pytest.raises(CloudError, match="TerminationProtection"):
-        second_cloud.destroy(*context)
+        second_cloud.destroy()
     cloudformation = second_cloud.client("cloudformation")
     for stack in ("Network", "Database", "Service", "Monitoring"):
         cloudformation.update_termination_protection(StackName=f"Prod-{stack}", EnableTerminationProtection=False)
-    second_cloud.destroy(*context)
+    second_cloud.destroy()
     assert not process.exists()
     left = cloudformation.describe_stacks()["Stacks"]
     assert [stack["StackName"] for stack in left] == ["CDKToolkit"]
