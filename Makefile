@@ -1,7 +1,7 @@
 # Every target sets up what it needs, under this folder and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test synth check soak findings mutants package cost diff deploy bench commands diagram format up down clean lock certificates install checkov
+.PHONY: help demo test synth check soak interruptions changes findings mutants package cost diff deploy verify migration bench commands docs format up watch down clean lock certificates install checkov
 
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 export PIP_CACHE_DIR := $(CURDIR)/.local/cache/pip
@@ -33,23 +33,35 @@ check: checkov ## What CI runs: format, lint, types, tests
 soak: install ## 20,000 invocations with faults at random
 	@python -m pytest -m soak -s
 
+interruptions: install ## End make demo and make up with every signal at every step
+	@python -m pytest -m "interruptions or not interruptions" tests/local/test_commands.py -k however
+
+changes: install ## Change every setting on a live environment, and fail every deploy once
+	@python -m pytest -m "changes or not changes" tests/local/test_changes.py tests/local/test_failures.py
+
 mutants: install ## Weaken the hardening one way at a time, and see each noticed
-	@python -m tests.mutants
+	@python -m tests.mutations
 
 findings: checkov ## Scan the templates; print what is found and why it stays
-	@python -W ignore -m tests.scans
+	@python -W ignore -m tools.findings
 
 package: install ## Make the function's package; list what is in it and from where
-	@python -m local.package
+	@python -m tools.package
 
 cost: install ## What a month costs, item by item
-	@python -W ignore -m local.cost
+	@python -W ignore -m tools.cost
 
 diff: install ## What a deploy would change, against another revision: make diff BASE=origin/main
-	@python -m local.diff $(BASE)
+	@python -m tools.diff $(BASE)
 
 deploy: install ## Deploy one environment to the account of your credentials: make deploy ENV=dev
-	@cdk deploy --all --require-approval never --context env=$(ENV)
+	@python -m tools.deploy $(ENV) $(APPROVAL)
+
+verify: install ## Check every promise on a deployed environment: make verify ENV=dev OPTIONS=--rotate
+	@python -W ignore -m tools.verify $(ENV) $(OPTIONS)
+
+migration: ## Make the next file of migrations/: make migration NAME=add_priority_to_note
+	@python3 -m tools.migration $(NAME)
 
 format: install ## Put the code in its format
 	@ruff format .
@@ -57,6 +69,9 @@ format: install ## Put the code in its format
 
 up: install ## Leave the application running in a local cloud; writes .local/env
 	@python -m local up
+
+watch: install ## As make up; then apply each edit, and print the functions' logs
+	@python -m local watch
 
 down: ## End what `make up` started
 	@test ! -x .venv/bin/python || python -m local down
@@ -70,7 +85,7 @@ lock: install ## Choose the newest versions that pyproject.toml allows, and pin 
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  --python-version 3.11 pyproject.toml lambda_src/requirements.in --group dev -o requirements-dev.txt
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
-	  --python-version 3.11 --group node -o local/requirements-node.txt
+	  --python-version 3.11 --group node -o tools/requirements-node.txt
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  --python-version 3.11 --group cloud -o local/requirements.txt
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
@@ -81,20 +96,20 @@ lock: install ## Choose the newest versions that pyproject.toml allows, and pin 
 	  --python-version 3.11 lambda_src/requirements.in -o lambda_src/requirements.txt
 
 certificates: install ## Write RDS's root certificates anew from the pinned npm package
-	@python -m local.root_certificates
+	@python -m tools.root_certificates
 
 install:
-	@python3 -m local.install
+	@python3 -m tools.install
 
-diagram: install ## Draw docs/pictures from the templates
-	@python -W ignore -m local.diagram
+docs: checkov ## Write the generated tables and pictures of README and docs/
+	@PYTHONPATH=lambda_src python -W ignore -m tests.documents
 
 bench: ## Measure everything; writes docs/performance.md
-	@python3 -m local.install bench
+	@python3 -m tools.install bench
 	@PYTHONPATH=lambda_src python -W ignore -m benchmarks
 
 commands: install ## Measure make demo, test and check in a fresh clone
 	@python -m benchmarks.commands
 
 checkov:
-	@python3 -m local.install checkov
+	@python3 -m tools.install checkov

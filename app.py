@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""The whole system on one page: settings in, stacks wired, nothing else."""
+"""The CDK app: reads the settings, and creates and connects the stacks of one environment."""
 
+import os
 import sys
-from typing import Any
 
 import aws_cdk as cdk
 
+from stacks.acknowledgements import acknowledge_findings
+from stacks.constructs.migrations import MigrationsError, check_migrations
 from stacks.database import DatabaseStack
 from stacks.deployment import DeploymentStack
 from stacks.monitoring import MonitoringStack
@@ -17,31 +19,33 @@ from stacks.settings import Settings, SettingsError, from_context
 def build(app: cdk.App, settings: Settings) -> None:
     """Add the stacks of one environment to the app.
 
-    Arrows point from what changes often to what hardly changes: monitoring → service →
-    database → network. Whoever opens a connection also opens the way (`allow_to`), so that security
-    group rules live with the caller; the other direction would make the stable stack wait
-    for the volatile one, and two stacks that open ways for each other are a cycle that
-    CloudFormation refuses. Objects cross from stack to stack, never ARNs: an imported
-    resource has lost the grants and rules that CDK would have made for it.
+    Stacks that change often depend on stacks that rarely change: monitoring → service → database → network.
+    The stack that opens a connection also adds the security group rules (`allow_to`), so the rules are
+    declared with the caller. In the other direction the two stacks would depend on each other, which
+    CloudFormation refuses. Stacks pass objects to each other, not ARNs: CDK creates no grants and rules for
+    an imported resource.
     """
     prefix = settings.env.capitalize()
-    common: Any = {"settings": settings, "termination_protection": settings.is_prod}
-    network = NetworkStack(app, f"{prefix}-Network", **common)
-    database = DatabaseStack(app, f"{prefix}-Database", network=network, **common)
-    service = ServiceStack(app, f"{prefix}-Service", network=network, database=database, **common)
-    MonitoringStack(app, f"{prefix}-Monitoring", network=network, database=database, service=service, **common)
+    network = NetworkStack(app, f"{prefix}-Network", settings=settings)
+    database = DatabaseStack(app, f"{prefix}-Database", settings=settings, network=network)
+    service = ServiceStack(app, f"{prefix}-Service", settings=settings, network=network, database=database)
+    MonitoringStack(app, f"{prefix}-Monitoring", settings=settings, network=network, database=database, service=service)
     if settings.github_repository:
-        DeploymentStack(app, f"{prefix}-Deployment", **common)
+        DeploymentStack(app, f"{prefix}-Deployment", settings=settings)
     cdk.Tags.of(app).add("application", "demoapp")
     cdk.Tags.of(app).add("environment", settings.env)
+    acknowledge_findings(app, settings)
 
 
 def main() -> None:
     app = cdk.App()
     try:
-        settings = from_context(app.node.get_all_context())
+        settings = from_context(app.node.get_all_context(), os.environ.get("CDK_DEFAULT_REGION", ""))
+        check_migrations()
     except SettingsError as error:
         sys.exit("\n".join(["Settings refused:", *(f"  {fault}" for fault in error.faults)]))
+    except MigrationsError as error:
+        sys.exit(f"Migrations refused:\n{error}")
     build(app, settings)
     app.synth()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import capacity, cold_start, commands, growth, invocation, storm, synthesis
 from benchmarks.services import services
-from local.install import BENCH
+from tools.install import BENCH
 
 TEXTS = Path(__file__).parent / "performance.md"
 

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from tests.aws import AWS, serve
+from testbed.aws import AWS, serve
 
 
 def main() -> None:

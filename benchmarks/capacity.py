@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from benchmarks import markdown
-from stacks.mysql import INSTANCE_MEMORY_GIB
 from stacks.settings import ENVIRONMENTS
+from stacks.settings.rds_mysql import INSTANCE_MEMORY_GIB
 
 
 def table() -> str:

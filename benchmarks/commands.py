@@ -6,7 +6,7 @@ import tempfile
 import time
 
 from benchmarks import markdown
-from local.install import ROOT
+from tools.commands import ROOT
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 HEADING = "## The commands\n"

@@ -9,22 +9,22 @@ from unittest import mock
 
 from benchmarks import markdown
 from benchmarks.services import PARAMETER, SECRET_ID, Services
-from deadline import Deadline
-from extension import Extension as Client
 from local import extension
-from local.extension import Configuration, Extension, Upstream
+from local.extension import Configuration, ExtensionEmulator, Upstream
+from shared.deadline import Deadline
+from shared.extension import ExtensionClient
 
 HOUR = 3600
 
 
 def invocations(services: Services) -> str:
-    """One environment, more and more invocations: ours, and the article's beside it."""
+    """One environment, more and more invocations: ours, and the AWS sample beside it."""
     rows = []
     for count in (1, 10, 1000, 10_000):
         calls, connections, memory = _run(services, "handler", count)
-        article = _run(services, "article", count)[:2] if count <= 1000 else ("not run", "not run")
-        rows.append([f"{count:,}", calls, connections, f"{memory / 1024:.0f}", *article])
-    columns = ["ours: calls to AWS", "connections", "memory, MiB", "the article's: calls", "connections"]
+        aws_sample = _run(services, "aws_sample", count)[:2] if count <= 1000 else ("not run", "not run")
+        rows.append([f"{count:,}", calls, connections, f"{memory / 1024:.0f}", *aws_sample])
+    columns = ["ours: calls to AWS", "connections", "memory, MiB", "the AWS sample: calls", "connections"]
     return markdown.table(["invocations of one environment", *columns], rows)
 
 
@@ -71,7 +71,7 @@ def hour(services: Services) -> str:
 
 
 @contextmanager
-def _turned_by_hand(environ: dict[str, str], ttl: int) -> Iterator[tuple[Client, SimpleNamespace]]:
+def _turned_by_hand(environ: dict[str, str], ttl: int) -> Iterator[tuple[ExtensionClient, SimpleNamespace]]:
     """Our client of an extension in this process, and the clock of its cache."""
     clock = SimpleNamespace(now=0.0)
     variables = environ | {
@@ -81,13 +81,10 @@ def _turned_by_hand(environ: dict[str, str], ttl: int) -> Iterator[tuple[Client,
     }
     with mock.patch.dict(os.environ, variables):
         configuration = Configuration.read(os.environ)
-        emulator = Extension(Configuration(**{**vars(configuration), "port": 0}), Upstream(configuration))
+        emulator = ExtensionEmulator(Configuration(**{**vars(configuration), "port": 0}), Upstream(configuration))
         emulator._cache = extension.Cache(1000, lambda: clock.now)
         emulator.ready.set()
         threading.Thread(target=emulator.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        port = {"PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(emulator.server_address[1])}
-        with mock.patch.dict(os.environ, port):
-            deadline = Deadline()
-            yield Client(deadline), clock
+        yield ExtensionClient(Deadline(), emulator.server_address[1]), clock
         emulator.shutdown()
         emulator.server_close()

@@ -10,7 +10,7 @@ from benchmarks.services import Services
 ROUNDS = 5
 APPROACHES = {
     "handler": ("ours: verified TLS, one deadline, both values asked each time", 300),
-    "article": ("the article's: a connection per invocation, TLS unverified", 40),
+    "aws_sample": ("the AWS sample: a connection per invocation, TLS unverified", 40),
     "powertools": ("Powertools' parameters, cached in its own memory; a kept connection", 300),
     "plain_boto3": ("boto3 on every invocation; a kept connection", 60),
     "libraries": ("urllib3 and PyMySQL, kept alive, and nothing else", 300),

@@ -15,13 +15,20 @@ from typing import Any, Final
 import pymysql
 
 from local.certificates import create
-from local.install import BENCH, LOCAL, ROOT
 from local.mysql import MySQLServer, free_port
-from stacks.package import LocalBundling
+from stacks.constructs.bundling import LocalBundling
+from testbed import schema
+from tools.commands import LOCAL, ROOT
+from tools.install import BENCH
 
 SECRET_ID: Final = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf"  # noqa: S105 - a name
 PARAMETER: Final = "/dev/demoApp/app_config"
 HANDLERS: Final = Path(__file__).parent / "handlers"
+
+
+def site_packages() -> Path:
+    """Where the benchmarks' libraries are installed."""
+    return next((BENCH / "lib").glob("python3*/site-packages"))
 
 
 class Services:
@@ -30,13 +37,18 @@ class Services:
     def __init__(self, folder: Path) -> None:
         self.package = folder / "package"
         self.package.mkdir(parents=True)
-        LocalBundling().try_bundle(str(self.package))
-        # Compiled for the Python that runs it, as what is in the runtime is.
-        subprocess.run([BENCH / "bin" / "python", "-m", "compileall", "-q", self.package], check=True)
+        LocalBundling("handler").try_bundle(str(self.package))
         self._certificates = create(folder / "certificates")
         # All of RDS's root certificates, as deployed, and the throw-away authority's among them.
-        with (self.package / "rds-root-certificates.pem").open("a") as bundle:
+        with (self.package / "shared" / "rds-root-certificates.pem").open("a") as bundle:
             bundle.write(f"# us-east-1\n{self._certificates.ca.read_text()}")
+        sources_only = shutil.ignore_patterns("__pycache__")
+        self.package_without_bytecode = Path(
+            shutil.copytree(self.package, folder / "package-without-bytecode", ignore=sources_only)
+        )
+        # What a function of the other approaches ships: the libraries and its handler.
+        self.libraries = Path(shutil.copytree(site_packages(), folder / "libraries", ignore=sources_only))
+        shutil.copytree(HANDLERS, self.libraries, ignore=sources_only, dirs_exist_ok=True)
         self._user, self._password = "demoapp", secrets.token_hex(16)
         self._administrator = secrets.token_hex(16)
         self.mysql = MySQLServer(
@@ -50,6 +62,8 @@ class Services:
             f"GRANT SELECT ON devDB.* TO {self._user}@'%'",
             f"CREATE USER administrator@'%' IDENTIFIED BY '{self._administrator}'",
             "GRANT ALL ON *.* TO administrator@'%'",
+            "USE devDB",
+            *schema.statements(),
         )
         details = {"host": "localhost", "port": self.mysql.port, "dbname": "devDB"}
         self._aws = self._start("-m", "benchmarks.aws", environ=dict(os.environ))
@@ -110,11 +124,12 @@ class Services:
             "CREDS_PATH": SECRET_ID,
             "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(free_port()),
             "PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL": "info",
-            "ROOT_CERTIFICATES": str(self.package / "rds-root-certificates.pem"),
+            "ROOT_CERTIFICATES": str(self.package / "shared" / "rds-root-certificates.pem"),
             "DATABASE_PORT": str(self.mysql.port),
             "DATABASE_USER": self._user,
             "DATABASE_PASSWORD": self._password,
             "PYTHONPATH": f"{self.package}:{HANDLERS}",
+            "PYTHONDONTWRITEBYTECODE": "1",  # Lambda's /var/task is read-only.
             **variables,
         }
         process = self._start("-m", "local.extension", "--lambda", environ=environ | {"PYTHONPATH": str(ROOT)})

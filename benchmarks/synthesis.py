@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import markdown
-from local.install import ROOT, environment
+from tools.commands import ROOT, environment
 
 ROUNDS = 3
 
@@ -24,7 +24,7 @@ CHECKED = """
 import aws_cdk as cdk
 from app import build
 from stacks.settings import from_context
-from tests.scans import PACKS
+from tools.findings import PACKS
 app = cdk.App()
 cdk.Validations.of(app).add_plugins(*[pack(app) for pack in PACKS.values()])
 build(app, from_context({}))

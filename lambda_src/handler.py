@@ -1,44 +1,66 @@
-"""The function: configuration and credentials through the extension, an answer from MySQL."""
+"""The serving function: reads configuration and credentials through the extension and queries MySQL.
 
-import json
+The application's own query is in `queries.py`.
+"""
+
 import logging
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
-import upstream
-from credentials import Credentials
-from database import Database
-from deadline import Deadline
-from errors import ConfigurationError, CredentialsRefusedError, DependencyUnavailableError, ServiceError
-from extension import Extension, UnexplainedRefusalError
-from json_object import json_object
+import queries
+from shared import direct_read, schema
+from shared.credentials import Credentials
+from shared.database import Database
+from shared.deadline import Deadline
+from shared.environment import ServingEnvironment
+from shared.errors import (
+    ConfigurationError,
+    CredentialsRefusedError,
+    DependencyUnavailableError,
+    InvocationError,
+    QueryFailedError,
+    SchemaVersionError,
+)
+from shared.extension import ExtensionClient, UnexplainedRefusalError
+from shared.json_object import json_object
 
-BUDGET: Final = 33.0
+BUDGET: Final = 34.0
 """Seconds for one invocation; less than the function's timeout."""
 MARGIN: Final = 0.5
-"""Seconds kept from Lambda's remaining time, to fail in words rather than be cut off."""
+"""Seconds kept from Lambda's remaining time, so that the error is logged before Lambda's timeout."""
+
+THROTTLE_PAUSE: Final = 12.0
+"""Seconds, at most, before a throttled read is repeated. In this time Parameter Store's default quota of 40 calls a
+second serves some 500 environments (https://docs.aws.amazon.com/general/latest/gr/ssm.html)."""
+
+NO_SUCH_TABLE: Final = 1146
+SCHEMA_CHECK: Final = 1.0
+"""Seconds to read the schema's version, once for each connection."""
 
 logger = logging.getLogger("demoapp")
 
 
 class Context(Protocol):
-    """What this function uses of Lambda's context object."""
+    """The part of Lambda's context object that the function uses."""
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends the invocation."""
 
 
-class Service:
+class Application:
     """What one execution environment keeps between its invocations."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: ServingEnvironment) -> None:
+        self._environment = environment
         self._deadline = Deadline()
-        self._extension = Extension(self._deadline)
-        self._database = Database(self._deadline)
+        self._extension = ExtensionClient(self._deadline, environment.extension_port)
+        self._database = Database(self._deadline, environment.region)
         self._refused_version_id = ""
+        self._schema_version = 0
         self._durations: dict[str, float] = {}
         self._secret_age_hours: float | None = None
 
@@ -46,21 +68,19 @@ class Service:
         """Answer one invocation.
 
         Returns:
-            `message` (the sentence), `database`, `tlsVersion`, and `serverVersion` when the
-            configuration's `enableVersion` is true.
+            What `queries.answer` returns, `schemaVersion` and `tlsVersion`.
 
         Raises:
-            ServiceError: one of the four of `errors`, with what an operator needs.
+            InvocationError: one of the six classes of `shared.errors`, with what an operator needs.
         """
         self._deadline.start(min(BUDGET, context.get_remaining_time_in_millis() / 1000 - MARGIN))
         self._durations = {}
         self._secret_age_hours = None
-        reused = self._database.is_connected
         facts: dict[str, object] = {"outcome": "ok"}
         started = time.monotonic()
         try:
             return self._answer()
-        except ServiceError as error:
+        except InvocationError as error:
             error.facts.setdefault("elapsed_ms", round((time.monotonic() - started) * 1000))
             error.facts["remaining_ms"] = round(self._deadline.remaining() * 1000)
             facts = {"outcome": type(error).__name__, **error.facts}
@@ -75,7 +95,7 @@ class Service:
                     "remaining_ms": round(self._deadline.remaining() * 1000),
                     **facts,
                     "duration_ms": round((time.monotonic() - started) * 1000, 1),
-                    "connection_reused": reused and "connect_ms" not in self._durations,
+                    "connection_reused": "query_ms" in self._durations and "connect_ms" not in self._durations,
                     "version_id": self._database.version_id,
                     "secret_age_hours": self._secret_age_hours,
                     **{name: round(seconds * 1000, 1) for name, seconds in self._durations.items()},
@@ -84,77 +104,80 @@ class Service:
 
     def _answer(self) -> dict[str, Any]:
         with self._timed("parameter_ms"):
-            config = self._config(f"/{os.environ['ENV']}/{os.environ['APP_CONFIG_PATH']}")
+            config = self._config()
         with self._timed("secret_ms"):
-            secret = self._ask_extension(self._extension.secret, upstream.secret, os.environ["CREDS_PATH"])
+            secret = self._read(self._extension.secret, direct_read.secret, self._environment.secret_id)
             credentials = Credentials.parse(secret)
         self._secret_age_hours = credentials.age_hours
-        columns = "DATABASE(), VERSION()" if config["enableVersion"] else "DATABASE()"
-        dbname, *version = self._query(f"SELECT {columns}", credentials)
-        answer = {
-            "message": f"DemoApp successfully loaded config {json.dumps(config)} "
-            f"and connected to RDS database {dbname}!",
-            "database": dbname,
-            "tlsVersion": self._database.tls_version,
-        }
-        if version:
-            answer["serverVersion"] = version[0]
-        return answer
+        answer = queries.answer(config, lambda sql, args=(): self._query(credentials, sql, args))
+        return answer | {"schemaVersion": self._schema_version, "tlsVersion": self._database.tls_version}
 
-    def _config(self, name: str) -> dict[str, Any]:
-        parameter = self._ask_extension(self._extension.parameter, upstream.parameter, name)
+    def _config(self) -> dict[str, Any]:
+        name = self._environment.parameter_name
+        parameter = self._read(self._extension.parameter, direct_read.parameter, name)
+        facts = {"operation": "parameter"}
         if parameter.get("Type") == "SecureString":
-            raise ConfigurationError(f"parameter {name}: a SecureString, where a String is read", stage="parameter")
+            raise ConfigurationError(f"parameter {name}: a SecureString, where a String is read", **facts)
         config = json_object(parameter.get("Value"))
         if config is None:
-            raise ConfigurationError(f"parameter {name}: not a JSON object", stage="parameter")
+            raise ConfigurationError(f"parameter {name}: not a JSON object", **facts)
         if not isinstance(config.setdefault("enableVersion", False), bool):
-            raise ConfigurationError(f"parameter {name}: enableVersion is not true or false", stage="parameter")
+            raise ConfigurationError(f"parameter {name}: enableVersion is not true or false", **facts)
         return config
 
-    def _ask_extension(
+    def _read(
         self,
-        through: Callable[[str], dict[str, Any]],
-        around: Callable[[str, Deadline], dict[str, Any]],
+        from_extension: Callable[[str], dict[str, Any]],
+        from_aws: Callable[[str, Deadline], dict[str, Any]],
         name: str,
     ) -> dict[str, Any]:
-        """Ask the extension; when it refuses and does not say why, AWS itself, once.
+        """Ask the extension; if it refuses without a reason, ask AWS; if AWS throttles, ask once more after a pause.
 
-        A throttle of the whole account passes, a missing permission does not, and the
-        extension answers both with the same words.
+        The extension answers a throttled request, which may succeed later, and a missing permission,
+        which does not go away, in the same way. The pause is random, so that environments that were
+        throttled together do not ask together again.
         """
         try:
-            return through(name)
+            return from_extension(name)
         except UnexplainedRefusalError as error:
             logger.warning("extension.refused", extra=error.facts)
-        return around(name, self._deadline)
+        try:
+            return from_aws(name, self._deadline)
+        except DependencyUnavailableError as error:
+            pause = random.uniform(0, THROTTLE_PAUSE)  # noqa: S311 - jitter
+            if not error.throttled or pause + direct_read.BUDGET > self._deadline.remaining():
+                raise
+            logger.warning("aws.throttled", extra={**error.facts, "pause_ms": round(pause * 1000)})
+        time.sleep(pause)
+        return from_aws(name, self._deadline)
 
-    def _query(self, sql: str, credentials: Credentials) -> tuple[Any, ...]:
-        """Ask on the kept connection or a new one; when it breaks, once more on another.
+    def _query(self, credentials: Credentials, sql: str, args: tuple[str, ...]) -> tuple[Any, ...]:
+        """Query on the kept connection or a new one; if it breaks, query once more on another.
 
-        For reads only, which may be asked again: what broke may have run.
+        For reads only: the statement may have run before the connection broke.
         """
         try:
-            return self._ask(sql, credentials)
+            return self._query_once(credentials, sql, args)
         except DependencyUnavailableError as error:
-            if error.facts["stage"] != "query":
+            if not error.connection_lost:
                 raise
             logger.warning("database.reconnecting", extra=error.facts)
-        return self._ask(sql, credentials)
+        return self._query_once(credentials, sql, args)
 
-    def _ask(self, sql: str, credentials: Credentials) -> tuple[Any, ...]:
+    def _query_once(self, credentials: Credentials, sql: str, args: tuple[str, ...]) -> tuple[Any, ...]:
         if not self._database.is_connected:
             with self._timed("connect_ms"):
-                self._connect(credentials)
+                self._log_in(credentials)
+                self._check_schema()
         with self._timed("query_ms"):
-            return self._database.query(sql)
+            return self._database.query(sql, args)
 
-    def _connect(self, cached: Credentials) -> None:
-        """Log in with the cached credentials; when they are refused, once with those of now.
+    def _log_in(self, cached: Credentials) -> None:
+        """Log in with the cached credentials; if they are refused, once with the current ones.
 
-        The extension may serve a version for its whole TTL after a rotation has replaced it,
-        and knows no forced refresh. A cached version once refused is not tried again, so
-        that a stale cache does not cost the server a denied login for each connection.
+        After a rotation, the extension may serve the old version for its whole TTL, and it cannot
+        be told to refresh. A refused version is not tried again, so that a stale cache does not
+        cause a denied login for every connection.
         """
         tried = ""
         if cached.version_id != self._refused_version_id:
@@ -163,11 +186,11 @@ class Service:
                 return
             except CredentialsRefusedError:
                 self._refused_version_id = tried = cached.version_id
-        current = Credentials.parse(upstream.secret(os.environ["CREDS_PATH"], self._deadline))
+        current = Credentials.parse(direct_read.secret(self._environment.secret_id, self._deadline))
         if current.version_id == tried:
             raise CredentialsRefusedError(
                 "database: access denied, and the secret has no newer version",
-                stage="connect",
+                operation="connect",
                 version_id=tried,
             )
         self._database.connect(current)
@@ -178,6 +201,28 @@ class Service:
             extra={"refused_version_id": cached.version_id, "version_id": current.version_id},
         )
 
+    def _check_schema(self) -> None:
+        """Read the schema's version on a new connection, and refuse an older one than the queries need.
+
+        Raises:
+            SchemaVersionError: it is older; the connection is closed, so that the next invocation reads it again.
+        """
+        try:
+            with self._deadline.limit(SCHEMA_CHECK):
+                (version,) = self._database.query(schema.VERSION)
+        except QueryFailedError as error:
+            if error.facts.get("errno") != NO_SUCH_TABLE:
+                raise
+            version = None
+        self._schema_version = version or 0
+        if self._schema_version < queries.SCHEMA:
+            self._database.close()
+            raise SchemaVersionError(
+                f"database: schema version {self._schema_version}, where this version of the function needs "
+                f"{queries.SCHEMA}: deploy the migrations first",
+                operation="connect",
+            )
+
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
         started = time.monotonic()
@@ -187,9 +232,21 @@ class Service:
             self._durations[name] = self._durations.get(name, 0) + time.monotonic() - started
 
 
-_service = Service()
+def _start() -> Application:
+    """Read the environment variables when the execution environment starts.
+
+    A failure is logged with an outcome too, because the alarms count outcomes.
+    """
+    try:
+        return Application(ServingEnvironment.read(os.environ))
+    except ConfigurationError as error:
+        logger.error("start.failed", extra={"outcome": type(error).__name__, "reason": str(error)})  # noqa: TRY400
+        raise
+
+
+_application = _start()
 
 
 def lambda_handler(event: object, context: Context) -> dict[str, Any]:
-    """Lambda's entry point; see `Service.handle`."""
-    return _service.handle(event, context)
+    """Lambda's entry point; see `Application.handle`."""
+    return _application.handle(event, context)

@@ -1,46 +1,55 @@
-"""Secrets Manager's rotation of the application user's password, between two users.
+"""Secrets Manager's rotation of a database user's password, between two users.
 
-Each rotation sets a new password for the user that is not in use and hands it out; the
-user in use keeps its own. So credentials once read stay valid until the rotation after
-next. The first rotation makes the users.
+Each rotation sets a new password for the user that is not in use and makes it current. The
+user in use keeps its password, so that credentials once read stay valid until the rotation
+after next. The first rotation makes the users.
 
-The four steps are those of the Secrets Manager user guide, "Lambda functions for
-rotation". Secrets Manager may repeat any of them, or run two at once: each can be
-repeated from any point and comes to the same end.
+The stack declares what a rotation may touch (`RotationEnvironment`). A secret's value is
+data that is checked against the declaration: who may write the secret gains no right by it
+beyond those of the secret's own users.
+
+The four steps are those of the Secrets Manager user guide,
+https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotating-secrets-lambda-function-overview.html.
+Secrets Manager may repeat any of them, or run two at once: each can be repeated from any
+point and has the same result.
 """
 
 import json
 import logging
-from hashlib import sha1
+import os
+import re
 from typing import Any, Final
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from credentials import Credentials
-from database import Database
-from deadline import Deadline
-from errors import ConfigurationError, DependencyUnavailableError
+from database_users import DatabaseUsers
+from shared.credentials import Credentials
+from shared.database import Database
+from shared.deadline import Deadline
+from shared.environment import RotationEnvironment
+from shared.errors import ConfigurationError, DependencyUnavailableError, InvocationError
+from shared.json_object import json_object
 
 BUDGET: Final = 50.0
 """Seconds for one step; less than the function's timeout."""
-PRIVILEGES: Final = "SELECT, INSERT, UPDATE, DELETE"
 CLONE: Final = "_clone"
 LONGEST_USERNAME: Final = 32
-"""Characters that MySQL keeps of a user name."""
+"""The longest user name in MySQL, in characters."""
 EXCLUDED: Final = " %+~`#$&*()|[]{}:;<>?!'/@\"\\"
-"""Characters kept out of passwords, as CDK's DatabaseSecret does."""
+"""Characters that passwords do not contain, as in CDK's DatabaseSecret."""
 
 logger = logging.getLogger("demoapp.rotation")
 
 
 class Rotation:
-    """The four steps, with one client for Secrets Manager and no connection kept."""
+    """The four steps of a rotation."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: RotationEnvironment) -> None:
+        self._environment = environment
         self._deadline = Deadline()
-        self._database = Database(self._deadline)
+        self._database = Database(self._deadline, environment.region)
         self._client = boto3.client("secretsmanager", config=Config(connect_timeout=2, read_timeout=5))
         self._steps = {
             "createSecret": self._create_secret,
@@ -57,38 +66,47 @@ class Rotation:
             remaining: seconds that the function has left.
 
         Raises:
-            ConfigurationError: the step cannot be taken as asked; nothing was changed.
-            ServiceError: the database or Secrets Manager failed; the step can be repeated.
+            ConfigurationError: the step cannot be taken; the database was not changed.
+            InvocationError: the database or Secrets Manager failed; the step can be repeated.
         """
         self._deadline.start(min(BUDGET, remaining - 0.5))
         step, secret_id, token = (str(event.get(key, "")) for key in ("Step", "SecretId", "ClientRequestToken"))
         if step not in self._steps:
             raise ConfigurationError(f"unknown step {step!r}", allowed="/".join(self._steps))
+        if secret_id not in self._environment.users:
+            raise ConfigurationError(f"secret {secret_id}: not declared for rotation")
+        failure: InvocationError | None = None
         try:
             stages = self._stages(secret_id, token)
             if "AWSCURRENT" not in stages:
                 self._steps[step](secret_id, token)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
-            raise DependencyUnavailableError(
-                f"secret {secret_id}: Secrets Manager refused", step=step, code=code
-            ) from None
+            failure = DependencyUnavailableError(f"secret {secret_id}: Secrets Manager refused", step=step, code=code)
+        except (BotoCoreError, TimeoutError) as error:
+            failure = DependencyUnavailableError(
+                f"secret {secret_id}: Secrets Manager did not answer", step=step, cause=type(error).__name__
+            )
         finally:
             self._database.close()
+        # Raised here, because an exception raised in the except clause would contain the SDK's error, which
+        # may quote what was received.
+        if failure:
+            raise failure
         logger.info(
             "rotation.step",
             extra={"step": step, "version_id": token, "already_current": "AWSCURRENT" in stages},
         )
 
     def _stages(self, secret_id: str, token: str) -> list[str]:
-        """The new version's stages, AWSPENDING or AWSCURRENT among them."""
+        """Return the new version's staging labels, which include AWSPENDING or AWSCURRENT."""
         try:
-            secret = self._client.describe_secret(SecretId=secret_id)
+            secret = self._ask("describe_secret", SecretId=secret_id)
         except self._client.exceptions.ResourceNotFoundException:
             raise ConfigurationError(f"secret {secret_id}: there is none") from None
         if not secret.get("RotationEnabled"):
             raise ConfigurationError(f"secret {secret_id}: rotation is not enabled")
-        stages: list[str] = secret["VersionIdsToStages"].get(token, [])
+        stages: list[str] = secret.get("VersionIdsToStages", {}).get(token, [])
         if not {"AWSPENDING", "AWSCURRENT"} & set(stages):
             raise ConfigurationError(
                 f"secret {secret_id}: version {token} is not staged for rotation", stages="/".join(stages)
@@ -96,14 +114,15 @@ class Rotation:
         return stages
 
     def _create_secret(self, secret_id: str, token: str) -> None:
-        """Store the next credentials as AWSPENDING; those that another try has stored stay."""
-        value = self._value(secret_id, VersionStage="AWSCURRENT")
+        """Store the next credentials as AWSPENDING, unless an earlier try has stored them."""
+        value = self._current(secret_id)
         value["username"] = alternate(value["username"])
-        value["password"] = self._client.get_random_password(PasswordLength=32, ExcludeCharacters=EXCLUDED)[
+        value["password"] = self._ask("get_random_password", PasswordLength=32, ExcludeCharacters=EXCLUDED)[
             "RandomPassword"
         ]
         try:
-            self._client.put_secret_value(
+            self._ask(
+                "put_secret_value",
                 SecretId=secret_id,
                 ClientRequestToken=token,
                 SecretString=json.dumps(value),
@@ -113,77 +132,127 @@ class Rotation:
             logger.info("rotation.already_created", extra={"version_id": token})
 
     def _set_secret(self, secret_id: str, token: str) -> None:
-        """Make the database agree with AWSPENDING, and with AWSCURRENT where it has no such user."""
-        current = self._value(secret_id, VersionStage="AWSCURRENT")
-        pending = self._value(secret_id, VersionStage="AWSPENDING", VersionId=token)
-        if pending != current | {key: pending[key] for key in ("username", "password")}:
-            raise ConfigurationError(f"secret {secret_id}: version {token} is for another database")
-        if pending["username"] != alternate(current["username"]):
-            raise ConfigurationError(f"secret {secret_id}: version {token} is not for the other user")
-        master = self._read(str(current.get("masterarn")), VersionStage="AWSCURRENT")
-        if not master:
-            raise ConfigurationError(f"secret {secret_id}: its masterarn names no secret")
-        # The master's secret holds a user and a password only.
-        master["SecretString"] = json.dumps(current | json.loads(master["SecretString"]))
-        self._database.connect(Credentials.parse(master))
-        (version,) = self._database.query("SELECT VERSION()")
-        identified = "IDENTIFIED BY PASSWORD %s" if "MariaDB" in version else "IDENTIFIED BY %s"
-        database = quoted_for_grant(current["dbname"])
-        for verb, user in (
-            ("CREATE USER IF NOT EXISTS", current),
-            ("CREATE USER IF NOT EXISTS", pending),
-            ("ALTER USER", pending),
-        ):
-            account = (user["username"], "%")
-            # MySQL blots passwords out of the statements it logs; MariaDB does not, but takes the hash.
-            word = native_hash(user["password"]) if "MariaDB" in version else user["password"]
-            self._database.query(f"{verb} %s@%s {identified} REQUIRE SSL", (*account, word))
-            self._database.query(f"GRANT {PRIVILEGES} ON {database}.* TO %s@%s", account)
+        """Set the pending user's password in the database, and create the current user if it is missing."""
+        current = self._current(secret_id)
+        pending = self._pending(secret_id, token, current)
+        self._database.connect(self._credentials(self._environment.master_secret_id))
+        _, privileges = self._environment.users[secret_id]
+        users = DatabaseUsers(self._database, self._environment.database, privileges)
+        for user in (current, pending):
+            users.ensure(user["username"], user["password"])
+        users.set_password(pending["username"], pending["password"])
 
     def _test_secret(self, secret_id: str, token: str) -> None:
-        """Log in and ask, as the function will."""
-        pending = self._read(secret_id, VersionStage="AWSPENDING", VersionId=token)
-        self._database.connect(Credentials.parse(pending or {}))
+        """Log in as the pending user and query, as the function will."""
+        self._pending(secret_id, token, self._current(secret_id))
+        self._database.connect(self._credentials(secret_id, VersionStage="AWSPENDING", VersionId=token))
         self._database.query("SELECT DATABASE()")
 
     def _finish_secret(self, secret_id: str, token: str) -> None:
-        """Make AWSPENDING the version that everybody reads: one call, done or not done."""
-        versions = self._client.describe_secret(SecretId=secret_id)["VersionIdsToStages"]
-        current = next(version for version, stages in versions.items() if "AWSCURRENT" in stages)
+        """Make the pending version the current one, in one atomic call."""
+        self._pending(secret_id, token, self._current(secret_id))
+        versions = self._ask("describe_secret", SecretId=secret_id)["VersionIdsToStages"]
+        current = [version for version, stages in versions.items() if "AWSCURRENT" in stages]
         try:
-            self._client.update_secret_version_stage(
+            self._ask(
+                "update_secret_version_stage",
                 SecretId=secret_id,
                 VersionStage="AWSCURRENT",
                 MoveToVersionId=token,
-                RemoveFromVersionId=current,
+                RemoveFromVersionId=current[0],
             )
         except ClientError:
             if "AWSCURRENT" not in self._stages(secret_id, token):
                 raise
 
-    def _read(self, secret_id: str, **version: str) -> dict[str, Any] | None:
-        """A version's `GetSecretValue` answer; None when there is none."""
-        try:
-            answer: dict[str, Any] = self._client.get_secret_value(SecretId=secret_id, **version)
-        except self._client.exceptions.ResourceNotFoundException:
-            return None
-        return answer
+    def _current(self, secret_id: str) -> dict[str, Any]:
+        """Return the current version's value, if it matches the declared users and database.
+
+        Raises:
+            ConfigurationError: it does not; the message names the keys at fault and no value.
+        """
+        value = self._value(secret_id, VersionStage="AWSCURRENT")
+        faults = self._faults(secret_id, value)
+        if faults:
+            raise ConfigurationError(
+                f"secret {secret_id}: not what this function is deployed to rotate: {', '.join(faults)}"
+            )
+        return value
+
+    def _pending(self, secret_id: str, token: str, current: dict[str, Any]) -> dict[str, Any]:
+        """Return the pending version's value, if only its user and password differ from the current one.
+
+        Otherwise its label is removed, so that the next rotation can begin. Without that, Secrets
+        Manager would repeat this rotation without end after the instance was replaced.
+
+        Raises:
+            ConfigurationError: more differs; the message names the keys at fault and no value.
+        """
+        pending = self._value(secret_id, VersionStage="AWSPENDING", VersionId=token)
+        faults = self._faults(secret_id, pending)
+        others = {key: value for key, value in pending.items() if key not in ("username", "password")}
+        if others != {key: value for key, value in current.items() if key not in ("username", "password")}:
+            faults.append("another database")
+        if pending.get("username") != alternate(current["username"]):
+            faults.append("not the other user")
+        if faults:
+            self._ask(
+                "update_secret_version_stage", SecretId=secret_id, VersionStage="AWSPENDING", RemoveFromVersionId=token
+            )
+            raise ConfigurationError(
+                f"secret {secret_id}: version {token} is not usable: {', '.join(faults)}; rotate the secret again"
+            )
+        return pending
+
+    def _faults(self, secret_id: str, value: dict[str, Any]) -> list[str]:
+        """Return the keys whose values are not the declared ones."""
+        username, _ = self._environment.users[secret_id]
+        declared = {
+            "username": (username, username + CLONE),
+            "host": (self._environment.host,),
+            "port": (self._environment.port, str(self._environment.port)),
+            "dbname": (self._environment.database,),
+            "masterarn": (self._environment.master_secret_id,),
+        }
+        faults = [key for key, allowed in declared.items() if value.get(key) not in allowed]
+        password = value.get("password")
+        # JSON can contain a lone surrogate, which cannot be encoded.
+        is_text = isinstance(password, str) and re.fullmatch("[^\ud800-\udfff]+", password)
+        return faults if is_text else [*faults, "password"]
+
+    def _credentials(self, secret_id: str, **version: str) -> Credentials:
+        """Return the credentials of a secret's user, for the declared host, port and database."""
+        value = self._value(secret_id, **version or {"VersionStage": "AWSCURRENT"})
+        environment = self._environment
+        place = {"host": environment.host, "port": environment.port, "dbname": environment.database}
+        return Credentials.parse({"SecretString": json.dumps(value | place), "VersionId": version.get("VersionId")})
 
     def _value(self, secret_id: str, **version: str) -> dict[str, Any]:
-        """The connection details that a version holds, and whatever else stands with them."""
-        answer = self._read(secret_id, **version)
-        if not answer:
-            raise ConfigurationError(f"secret {secret_id}: no such version", **version)
-        Credentials.parse(answer)
-        value: dict[str, Any] = json.loads(answer["SecretString"])
+        """Return the JSON object in a version.
+
+        Raises:
+            ConfigurationError: there is no such version, or it holds no JSON object.
+        """
+        try:
+            answer = self._ask("get_secret_value", SecretId=secret_id, **version)
+        except self._client.exceptions.ResourceNotFoundException:
+            raise ConfigurationError(f"secret {secret_id}: no such version", **version) from None
+        value = json_object(answer.get("SecretString"))
+        if value is None:
+            raise ConfigurationError(f"secret {secret_id}: not a JSON object with each key once", **version)
         return value
+
+    def _ask(self, operation: str, **request: Any) -> dict[str, Any]:
+        """Call Secrets Manager within the deadline."""
+        answer: dict[str, Any] = self._deadline.call(getattr(self._client, operation), **request)
+        return answer
 
 
 def alternate(username: str) -> str:
-    """The other of the two users.
+    """Return the other of the two users.
 
     Raises:
-        ConfigurationError: MySQL would not take a name of that length.
+        ConfigurationError: the other name would be too long for MySQL.
     """
     other = username.removesuffix(CLONE) if username.endswith(CLONE) else username + CLONE
     if len(other) > LONGEST_USERNAME:
@@ -191,18 +260,7 @@ def alternate(username: str) -> str:
     return other
 
 
-def native_hash(password: str) -> str:
-    """The password as mysql_native_password stores it (MariaDB knowledge base, "PASSWORD")."""
-    return "*" + sha1(sha1(password.encode()).digest()).hexdigest().upper()  # noqa: S324 - MariaDB's own
-
-
-def quoted_for_grant(database: str) -> str:
-    """The database's name as a GRANT takes it: quoted, and with its wildcards _ and % escaped."""
-    escaped = database.replace("`", "``").replace("_", "\\_").replace("%", "\\%")
-    return f"`{escaped.replace('%', '%%')}`"  # %% because PyMySQL formats the statement.
-
-
-_rotation = Rotation()
+_rotation = Rotation(RotationEnvironment.read(os.environ))
 
 
 def lambda_handler(event: dict[str, Any], context: Any) -> None:

@@ -1,1 +1,1 @@
-"""The same on a laptop: the emulated cloud, the extension's emulator, a real MySQL server."""
+"""The local cloud: an emulator of AWS's APIs, an emulator of the extension, and a real MySQL server."""

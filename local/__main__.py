@@ -1,4 +1,4 @@
-"""`python -m local up` starts the local cloud with the application in it; `down` ends it."""
+"""`python -m local up` starts the local cloud with the application in it; `watch` applies edits; `down` ends it."""
 
 import argparse
 import shlex
@@ -8,17 +8,20 @@ import time
 from pathlib import Path
 from typing import Final
 
-from local.install import LOCAL
-from local.running import CloudError, LocalCloud
+from local.cloud import CloudError, LocalCloud
+from local.processes import set_up_terminal
+from local.watch import Watcher
+from tools.commands import LOCAL
 
 UP: Final = LOCAL / "up"
+DEMO: Final = LOCAL / "demo"
 EXPORTS: Final = LOCAL / "env"
 
 
 def up() -> None:
-    """Start, deploy, and write the exports with which any AWS client finds this cloud."""
+    """Start the cloud, deploy, and write a file of exports that points any AWS client at it."""
     cloud = LocalCloud(UP)
-    if not cloud.is_running:
+    if not cloud.is_bootstrapped:  # An interrupted start is begun again.
         _timed("starting the cloud", cloud.start)
         _timed("cdk bootstrap", cloud.bootstrap)
     _timed("cdk deploy --all", cloud.deploy)
@@ -34,20 +37,27 @@ def up() -> None:
     )
 
 
+def watch() -> None:
+    """Deploy what is here as `up` does, and apply edits to it."""
+    up()
+    Watcher(LocalCloud(UP)).run()
+
+
 def down() -> None:
-    """End what `up` started."""
-    cloud = LocalCloud(UP)
-    print("ending the cloud" if cloud.is_running else "nothing is running")
-    cloud.stop()
-    shutil.rmtree(UP, ignore_errors=True)
+    """End what `up` started, and what an interrupted `up` or demo left running."""
+    print("ending the cloud" if any(LocalCloud(each).has_processes for each in (UP, DEMO)) else "nothing is running")
+    for each in (UP, DEMO):
+        LocalCloud(each).stop()
+        shutil.rmtree(each, ignore_errors=True)
     EXPORTS.unlink(missing_ok=True)
 
 
 def write_exports(cloud: LocalCloud, path: Path) -> None:
-    """Write a file for the shell's `.`, which this user alone can read."""
+    """Write a file for the shell's `.` that only this user can read."""
+    path.unlink(missing_ok=True)  # An existing file may be readable by others.
     path.touch(mode=0o600)
     lines = [f"export {name}={shlex.quote(value)}" for name, value in cloud.variables.items()]
-    path.write_text("\n".join(["unset AWS_PROFILE AWS_SESSION_TOKEN", *lines, ""]))
+    path.write_text("\n".join(["unset AWS_PROFILE AWS_SESSION_TOKEN AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", *lines, ""]))
 
 
 def _timed(what: str, action: object) -> None:
@@ -59,9 +69,10 @@ def _timed(what: str, action: object) -> None:
 
 
 if __name__ == "__main__":
+    set_up_terminal()
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument("command", choices=["up", "down"])
+    parser.add_argument("command", choices=["up", "watch", "down"])
     try:
-        {"up": up, "down": down}[parser.parse_args().command]()
+        {"up": up, "watch": watch, "down": down}[parser.parse_args().command]()
     except CloudError as error:
         sys.exit(str(error))

@@ -14,13 +14,13 @@ class Certificates:
 
     @classmethod
     def within(cls, folder: Path) -> "Certificates":
-        """The files of `create` in that folder."""
+        """Return the files that `create` wrote to the folder."""
         return cls(folder / "ca.pem", folder / "server.pem", folder / "server.key")
 
 
 def create(folder: Path) -> Certificates:
-    """Make the authority and the certificate; the authority's own key is kept nowhere."""
-    import trustme  # Here, because the cloud's own environment reads these files and makes none.
+    """Create the authority and the certificate. The authority's key is not stored."""
+    import trustme  # Imported here, because the cloud's environment, which only reads these files, does not have it.
 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = Certificates.within(folder)

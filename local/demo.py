@@ -1,20 +1,24 @@
-"""The main job from deploy to destroy, shown step by step, on a cloud of its own."""
+"""`make demo`: deploys, invokes, rotates, migrates, breaks, repairs and destroys, step by step."""
 
 import json
+import shutil
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
-from local.install import LOCAL
-from local.running import CloudError, LocalCloud
+from local.cloud import CloudError, LocalCloud
+from local.processes import set_up_terminal
+from tools.commands import LOCAL, ROOT
+from tools.load import Load
 
 PARAMETER_TTL: Final = 5
-"""Seconds; shorter than the default, so that nobody waits five minutes for a step."""
+"""Seconds; shorter than the default of five minutes, so that the demo is quick."""
+PARAMETER_TTL_SETTING: Final = f"parameter_ttl={PARAMETER_TTL}"
 INVOCATIONS: Final = 100
 
 
@@ -38,7 +42,7 @@ class Demo:
         with _step("cdk bootstrap"):
             self.cloud.bootstrap()
         with _step("cdk deploy --all: network, database, service, monitoring; a smoke test on the way"):
-            self.cloud.deploy(f"parameter_ttl={PARAMETER_TTL}")
+            self.cloud.deploy(PARAMETER_TTL_SETTING)
             self._lambda = self.cloud.client("lambda")
             self.outputs = self.cloud.outputs("Dev-Service")
             self.function_name = self.outputs["FunctionName"]
@@ -49,6 +53,7 @@ class Demo:
             self.show_cache,
             self.show_changed_parameter,
             self.show_rotations,
+            self.show_migration,
             self.show_denied,
             self.show_destroy,
         ):
@@ -76,7 +81,7 @@ class Demo:
             print(f"    {INVOCATIONS} invocations read {2 * INVOCATIONS} values; calls to AWS: {calls.total()}")
             for name, number in sorted(calls.items()):
                 print(f"      {name}: {number}")
-            # Each is read again only when its TTL ran out meanwhile; the smoke test has had both read already.
+            # A value is read again only when its TTL has ended; the smoke test has already read both.
             _check(calls["GetSecretValue"] <= 1, "the secret was read at most once")
             _check(calls["GetParameter"] <= 1 + (elapsed + 2) // PARAMETER_TTL, "the parameter was read at most once")
             self.summary.append(
@@ -102,47 +107,56 @@ class Demo:
     def show_rotations(self) -> None:
         """No invocation fails, not even with stale credentials."""
         with _step("rotate the password again and again within the secret's TTL, under invocations"):
-            stop = threading.Event()
-            results: Counter[str] = Counter()
-
-            def load() -> None:
-                while not stop.is_set():
-                    results["failed"] += "FunctionError" in self._lambda.invoke(FunctionName=self.function_name)
-                    results["made"] += 1
 
             def refreshed() -> int:
-                # In the cloud's own log: a line may come too late for the invocation's tail.
+                # Counted in the cloud's log, because a line may arrive too late for the invocation's log tail.
                 return self.cloud.log().count("credentials.refreshed")
 
-            threads = [threading.Thread(target=load) for _ in range(4)]
-            for thread in threads:
-                thread.start()
             rotations = killed = 0
-            try:
-                # Whichever environments serve, two rotations later what they have cached is stale.
+            with self._load(4) as load:
+                # After two rotations, the cached password of every environment is stale.
                 while rotations < 5 or (not refreshed() and rotations < 9):
                     self.cloud.client("secretsmanager").rotate_secret(SecretId=self.outputs["DatabaseSecretArn"])
                     self._wait_for_rotation()
                     rotations += 1
-                    # Kept connections outlive a rotation; cut, they must log in with what is cached.
+                    # A kept connection survives a rotation. When it is cut, the function must log in with
+                    # the cached password.
                     killed += self.cloud.cut_connections(self.outputs["DatabaseSecretArn"])
                     time.sleep(0.5)
-            finally:
-                stop.set()
-                for thread in threads:
-                    thread.join()
             print(
-                f"    {rotations} rotations and {killed} connections cut: {results['made']} invocations, "
-                f"{results['failed']} failed, {refreshed()} read the secret around the cache"
+                f"    {rotations} rotations and {killed} connections cut: {load.made} invocations, "
+                f"{load.failed} failed, {refreshed()} read the secret around the cache"
             )
             _check(refreshed() > 0, "stale credentials are met and replaced")
-            _check(results["failed"] == 0, "no invocation failed")
+            _check(load.failed == 0 < load.made, "no invocation failed")
+            self.summary.append(f"{rotations} rotations under {load.made} invocations, {load.failed} failed")
+
+    def show_migration(self) -> None:
+        """A deploy with a migration, and a version of the function that needs it, under invocations."""
+        with _step("deploy a migration and a version that needs it, under invocations"):
+            before = self._invoke()["schemaVersion"]
+            tree = next_version(self.cloud.folder / "next")
+            with self._load(2) as load:
+                self.cloud.cdk(
+                    "deploy", "--all", "--require-approval=never", f"--context={PARAMETER_TTL_SETTING}", cwd=tree
+                )
+            after = self._invoke()["schemaVersion"]
+            print(f"    schema version {before}, then {after}; {load.made} invocations, {load.failed} failed")
+            _check((before, after) == (1, 2), "the new version sees the new schema")
+            _check(load.failed == 0 < load.made, "no invocation failed")
             self.summary.append(
-                f"{rotations} rotations under {results['made']} invocations, {results['failed']} failed"
+                f"schema version {before} to {after} in a deploy under {load.made} invocations, {load.failed} failed"
             )
 
+    def _load(self, callers: int) -> Load:
+        def invoke() -> str | None:
+            error: str | None = self._lambda.invoke(FunctionName=self.function_name).get("FunctionError")
+            return error
+
+        return Load(invoke, callers)
+
     def show_denied(self) -> None:
-        """What the caller hears when a permission is missing."""
+        """Which error the caller gets when a permission is missing."""
         iam = self.cloud.client("iam")
         configuration = self._lambda.get_function_configuration(FunctionName=self.function_name)
         role = configuration["Role"].rpartition("/")[2]
@@ -161,7 +175,7 @@ class Demo:
             print("    the next invocation answers")
 
     def show_destroy(self) -> None:
-        """Nothing stays."""
+        """After the destroy nothing is left."""
         with _step("cdk destroy --all"):
             self.cloud.destroy()
             left = self.cloud.client("cloudformation").describe_stacks()["Stacks"]
@@ -179,7 +193,7 @@ class Demo:
         return "FunctionError" in self._lambda.invoke(FunctionName=self.function_name)
 
     def _upstream_calls(self) -> Counter[str]:
-        """How often AWS was asked for the two values, from its own record of API calls."""
+        """Return how often AWS was asked for the two values, from the record of API calls."""
         trail = self.cloud.client("cloudtrail")
         return Counter(
             {
@@ -211,6 +225,25 @@ class Demo:
         return time.monotonic() - started
 
 
+def next_version(folder: Path) -> Path:
+    """Write a copy of what is deployed, with one migration more and queries that need it; return the folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name in ("app.py", "cdk.json"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("stacks", "lambda_src", "migrations"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    newest = max((folder / "migrations").iterdir())
+    number = int(newest.name[:4]) + 1
+    (folder / "migrations" / f"{number:04}_add_priority_to_note.sql").write_text(
+        "ALTER TABLE note ADD COLUMN priority TINYINT NOT NULL DEFAULT 0;\n"
+    )
+    queries = folder / "lambda_src" / "queries.py"
+    text = queries.read_text().replace(f"SCHEMA: Final = {number - 1}", f"SCHEMA: Final = {number}")
+    queries.write_text(text.replace("FROM note)", "FROM note WHERE priority = 0)"))
+    return folder
+
+
 def _check(holds: object, what: str) -> None:
     if not holds:
         raise DemoError(f"not so: {what}")
@@ -226,6 +259,7 @@ def _step(what: str) -> Iterator[None]:
 
 def main() -> None:
     """Run the demo; exit with 1 when a step does not show what it must."""
+    set_up_terminal()
     started = time.monotonic()
     demo = Demo(LocalCloud(LOCAL / "demo"))
     try:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from local.certificates import Certificates
-from local.install import MYSQL, mysql_server
+from tools.install import MYSQL, mysql_server
 
 UNPRIVILEGED: Final = "nobody"
-"""Who runs the server when root starts it."""
+"""The user that runs the server when root starts it."""
 
 RDS_MASTER_PRIVILEGES: Final = (
     "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, RELOAD, PROCESS, REFERENCES, INDEX, ALTER, SHOW DATABASES, "
@@ -40,11 +40,11 @@ class MySQLServer:
     """One server with a data folder of its own."""
 
     def __init__(self, folder: Path, certificates: Certificates, *options: str) -> None:
-        """Describe the server; nothing happens yet.
+        """Describe the server; `create` and `start` act.
 
         Args:
-            folder: for its data, made anew and the server's user's alone.
-            certificates: its own; copied, because the server's user may not read the originals.
+            folder: for its data; created again, and readable by the server's user only.
+            certificates: of the server; copied, because the server's user cannot read the originals.
             options: further command-line options.
         """
         self.folder = folder
@@ -58,8 +58,8 @@ class MySQLServer:
     def create(self, database: str, username: str, password: str, *statements: str) -> None:
         """Initialise and start the server with one database and its master user, as RDS would.
 
-        The accounts that come with a new data folder go, so that nobody logs in without a
-        password. `statements` run as the server's own administrator.
+        The accounts of a new data folder are removed, so that nobody logs in without a password.
+        `statements` run as the server's administrator.
 
         Raises:
             MySQLError: it could not.
@@ -72,7 +72,7 @@ class MySQLServer:
         shutil.copyfile(self._certificates.key, self.folder / "key.pem")
         (self.folder / "temporary").mkdir()
         self._give_away(self.folder, *self.folder.iterdir())
-        self._run(self._initialise_command())
+        self._initialise()
         account = f"'{username}'@'%'"
         sql = [
             f"CREATE DATABASE `{database}`",
@@ -104,7 +104,7 @@ class MySQLServer:
             *self._command(self._binary),
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
-            "--socket=s",  # Within the data folder: a path of its own may be too long for a socket.
+            "--socket=s",  # A relative path, within the data folder: an absolute one may be too long for a socket.
             f"--pid-file={self.folder}/pid",
             *(f"--ssl-{name}={self.folder}/{file}" for name, file in files.items()),
             "--innodb-buffer-pool-size=32M",
@@ -135,11 +135,11 @@ class MySQLServer:
             self._process = None
 
     def log(self) -> str:
-        """What the server wrote so far."""
+        """Return the server's log so far."""
         return (self.folder / "log").read_text(errors="replace")
 
     def _answers(self) -> bool:
-        """Whether it greets; a listening port alone may not be served yet."""
+        """Return whether the server sends its greeting; a listening port may not be served yet."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), 0.5) as connection:
                 return len(connection.recv(5)) == 5
@@ -149,27 +149,33 @@ class MySQLServer:
     def _is_mariadb(self) -> bool:
         return "mariadb" in self._binary.resolve().name
 
-    def _initialise_command(self) -> list[str]:
+    def _initialise(self) -> None:
+        """Create the system tables in the data folder.
+
+        MariaDB's own script fails for paths with spaces. It runs these files, in this order.
+        """
         if not self._is_mariadb():
-            return [*self._command(self._binary), "--initialize-insecure"]
-        script = self._base / "bin/mariadb-install-db" if self._base else shutil.which("mariadb-install-db")
-        return [
-            *self._command(Path(script or "mariadb-install-db")),
-            "--auth-root-authentication-method=normal",
-            "--skip-test-db",
-            "--skip-name-resolve",
-        ]
+            self._run([*self._command(self._binary), "--initialize-insecure"])
+            return
+        share = (self._base or self._binary.parent.parent) / "share/mysql"
+        files = ("mysql_system_tables", "mysql_performance_tables", "mysql_system_tables_data", "mysql_sys_schema")
+        statements = ["create database if not exists mysql;", "use mysql;", "SET @auth_root_socket=NULL;"]
+        statements += [(share / f"{name}.sql").read_text() for name in files]
+        (self.folder / "data").mkdir(mode=0o700)
+        self._give_away(self.folder / "data")
+        options = ("--bootstrap", "--enforce-storage-engine=", "--max-allowed-packet=8M", "--net-buffer-length=16K")
+        self._run([*self._command(self._binary), *options], "\n".join(statements))
 
     def _command(self, program: Path) -> list[str]:
-        """The program as the unprivileged user, with the options that all of them take."""
+        """Return the program's command line, run as the unprivileged user when this user is root."""
         command = [str(program), "--no-defaults", f"--datadir={self.folder}/data"]
         if self._base:
             command.append(f"--basedir={self._base}")
         if os.geteuid() != 0:
             return command
-        # The clone may lie where that user cannot go (/root); then it is let through, to read only.
-        # access(2) forgets capabilities unless told not to, and the server, asking it, would
-        # take its own files for missing and make some of them anew.
+        # The clone may be in a folder that this user cannot enter (/root). Then the server gets the
+        # capability to read it. access(2) ignores capabilities unless a securebit is set; without it the
+        # server would find its own files missing and create some of them again.
         is_open = _may_enter(self.folder.parent)
         passes = "-all" if is_open else "-all,+dac_read_search"
         group = str(pwd.getpwnam(UNPRIVILEGED).pw_gid)
@@ -181,16 +187,21 @@ class MySQLServer:
         ]
 
     def _environment(self) -> dict[str, str]:
-        # A folder of its own for what is temporary: a server that starts removes what it finds there.
+        # A separate temporary folder: a starting server deletes what it finds in it.
         env = {"PATH": os.defpath, "HOME": str(self.folder), "TMPDIR": f"{self.folder}/temporary"}
         if self._base:
             libraries = [str(path) for path in (self._base / "lib").glob("*-linux-gnu*")]
             env["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
         return env
 
-    def _run(self, command: Sequence[str]) -> None:
+    def _run(self, command: Sequence[str], text: str = "") -> None:
         finished = subprocess.run(
-            command, env=self._environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder
+            command,
+            env=self._environment(),
+            input=text.encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
         )
         if finished.returncode:
             raise MySQLError(f"{command[0]} failed:\n{finished.stdout.decode(errors='replace')[-2000:]}")
@@ -203,12 +214,12 @@ class MySQLServer:
 
 
 def _may_enter(folder: Path) -> bool:
-    """Whether everybody may pass through the folder and those above it."""
+    """Return whether everybody may enter the folder and those above it."""
     return all(above.stat().st_mode & 0o001 for above in (folder, *folder.parents))
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """Return a free port on 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

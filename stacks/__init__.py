@@ -1,1 +1,1 @@
-"""What exists in AWS."""
+"""The stacks of one environment."""

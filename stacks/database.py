@@ -1,6 +1,6 @@
-"""The database, its secrets, and the function that rotates them."""
+"""The RDS for MySQL instance, its secrets, and the function that rotates them."""
 
-from typing import Any, Final
+from typing import Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -12,29 +12,35 @@ from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from stacks.acknowledgement import acknowledge
-from stacks.function import VpcFunction
-from stacks.key import EncryptionKey
+from stacks.constructs.function import LeastPrivilegeFunction
+from stacks.constructs.key import EncryptionKey
 from stacks.network import HTTPS, NetworkStack
-from stacks.settings import APPLICATION_USERNAME, Settings
+from stacks.settings import APPLICATION_USERNAME, SCHEMA_USERNAME, Settings
+from stacks.settings.rds_mysql import OUT_OF_SUPPORT
 
 MYSQL: Final = ec2.Port.tcp(3306)
+DATA: Final = ["SELECT", "INSERT", "UPDATE", "DELETE"]
+"""Privileges of the serving function's database users, on the application's database."""
+DEFINITIONS: Final = ["ALTER", "CREATE", "DROP", "INDEX", "REFERENCES"]
+"""Privileges that the migration function's database users have beside those, on the same database."""
 
 
 class DatabaseStack(cdk.Stack):
-    """A Multi-AZ RDS for MySQL instance that only those told so can reach.
+    """A Multi-AZ RDS for MySQL instance that accepts connections only from explicitly allowed security groups.
 
-    Two secrets: the master user's, which RDS keeps and rotates, and the application
-    user's, which the rotation function here keeps and rotates between two users. The
-    first rotation, started by the deploy, makes those users.
+    It has three secrets. RDS keeps and rotates the master user's. The rotation function rotates the
+    serving function's and the migration function's, each between two users. The first rotations,
+    which the deploy starts, create those users.
     """
 
     instance: rds.DatabaseInstance
     secret: secretsmanager.ISecret
-    """The application user's connection details; the master's stay inside this stack."""
+    """The serving function's connection details. The master's secret is not shared with other stacks."""
+    schema_secret: secretsmanager.ISecret
+    """The migration function's connection details."""
     key: kms.Key
-    """For data, secrets, logs and alarms."""
-    rotation: VpcFunction
+    """Encrypts data, secrets, logs and the alarms' topic."""
+    rotation: LeastPrivilegeFunction
 
     def __init__(
         self,
@@ -43,22 +49,22 @@ class DatabaseStack(cdk.Stack):
         *,
         settings: Settings,
         network: NetworkStack,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(scope, construct_id, **kwargs)
-        removal_policy = cdk.RemovalPolicy.RETAIN if settings.is_prod else cdk.RemovalPolicy.DESTROY
+        super().__init__(scope, construct_id, termination_protection=settings.protect_data)
         self.key = EncryptionKey(
             self, "Key", settings=settings, description=f"Data, secrets, logs and alarms of {settings.env}"
         )
-        # Here and not with the network: a group there and the rotation function's rules
-        # here would make the two stacks wait for each other.
+        # In this stack, because a group in the network stack and the rotation function's rules in this one
+        # would make the two stacks depend on each other.
         security_group = ec2.SecurityGroup(
             self, "SecurityGroup", vpc=network.vpc, description="Database", allow_all_outbound=False
         )
-        major_version = ".".join(settings.mysql_version.split(".")[:2])
-        version = rds.MysqlEngineVersion.of(settings.mysql_version, major_version)
+        # A series such as 8.4 is passed unchanged: after a minor upgrade by RDS, an exact older version
+        # would be a downgrade, which RDS refuses.
+        version = rds.MysqlEngineVersion.of(settings.engine_version, settings.series)
         engine = rds.DatabaseInstanceEngine.mysql(version=version)
-        # Named, so that the log groups can exist, with a retention, before RDS makes them without.
+        # A fixed name, so that this stack can create the log groups with a retention before RDS creates
+        # them without one.
         identifier = f"{settings.env}-demoapp"
         self.instance = rds.DatabaseInstance(
             self,
@@ -67,7 +73,7 @@ class DatabaseStack(cdk.Stack):
             engine=engine,
             engine_lifecycle_support=(
                 rds.EngineLifecycleSupport.OPEN_SOURCE_RDS_EXTENDED_SUPPORT
-                if settings.is_extended_support
+                if settings.extended_support
                 else rds.EngineLifecycleSupport.OPEN_SOURCE_RDS_EXTENDED_SUPPORT_DISABLED
             ),
             instance_type=ec2.InstanceType(settings.instance_class),
@@ -92,20 +98,26 @@ class DatabaseStack(cdk.Stack):
                 engine=engine,
                 parameters={
                     "require_secure_transport": "1",
-                    "tls_version": "TLSv1.2" if major_version == "5.7" else "TLSv1.2,TLSv1.3",
+                    "tls_version": "TLSv1.2" if settings.series == "5.7" else "TLSv1.2,TLSv1.3",
                     "slow_query_log": "1",
                     "long_query_time": "1",
                     "log_output": "FILE",
                 },
             ),
-            backup_retention=cdk.Duration.days(14 if settings.is_prod else 1),
+            backup_retention=cdk.Duration.days(14 if settings.protect_data else 1),
             copy_tags_to_snapshot=True,
-            delete_automated_backups=not settings.is_prod,
+            delete_automated_backups=not settings.protect_data,
             auto_minor_version_upgrade=True,
             cloudwatch_logs_exports=["error", "slowquery"],
             monitoring_interval=cdk.Duration.minutes(1),
-            deletion_protection=settings.is_prod,
-            removal_policy=cdk.RemovalPolicy.SNAPSHOT if settings.is_prod else cdk.RemovalPolicy.DESTROY,
+            deletion_protection=settings.protect_data,
+            removal_policy=cdk.RemovalPolicy.SNAPSHOT if settings.protect_data else cdk.RemovalPolicy.DESTROY,
+        )
+        cdk.Validations.of(self.instance).acknowledge(
+            cdk.Acknowledgment(
+                id="CloudFormation-Validate::E9006",
+                reason="CDK's list of versions has no series, which RDS takes, and none newer than the library.",
+            )
         )
         for log in ("error", "slowquery"):
             self.instance.node.add_dependency(
@@ -115,42 +127,61 @@ class DatabaseStack(cdk.Stack):
                     log_group_name=f"/aws/rds/instance/{identifier}/{log}",
                     encryption_key=self.key,
                     retention=logs.RetentionDays.THREE_MONTHS,
-                    removal_policy=removal_policy,
+                    removal_policy=settings.removal_policy,
                 )
             )
-        if settings.is_extended_support:
+        if settings.series in OUT_OF_SUPPORT:
             cdk.Annotations.of(self.instance).add_warning_v2(
                 "demoapp:extendedSupport",
-                f"MySQL {settings.mysql_version} has left standard support: RDS bills extended support "
+                f"MySQL {settings.series} has left standard support: RDS bills extended support "
                 "for every vCPU-hour of both instances of the Multi-AZ pair.",
             )
 
-        self._acknowledge_instance(settings)
-
         master_secret = self.instance.secret
         assert master_secret is not None  # noqa: S101 - manage_master_user_password makes it
-        bare_secret = rds.DatabaseSecret(
-            self,
-            "Secret",
-            username=APPLICATION_USERNAME,
-            dbname=settings.database_name,
-            master_secret=master_secret,
-            encryption_key=self.key,
-        )
-        bare_secret.apply_removal_policy(removal_policy)
-        self.secret = bare_secret.attach(self.instance)
-        self.rotation = VpcFunction(
+        declared = {
+            "Secret": (APPLICATION_USERNAME, DATA),
+            "SchemaSecret": (SCHEMA_USERNAME, DATA + DEFINITIONS),
+        }
+        secrets = {
+            name: rds.DatabaseSecret(
+                self,
+                name,
+                username=username,
+                dbname=settings.database_name,
+                master_secret=master_secret,
+                encryption_key=self.key,
+            )
+            for name, (username, _) in declared.items()
+        }
+        for secret in secrets.values():
+            secret.apply_removal_policy(settings.removal_policy)
+        self.secret, self.schema_secret = attached = [secret.attach(self.instance) for secret in secrets.values()]
+        self.rotation = LeastPrivilegeFunction(
             self,
             "Rotation",
             settings=settings,
-            description="Rotates the application user's password between two users",
+            description="Rotates the passwords of the functions' database users, each between two users",
             handler="rotation.lambda_handler",
             vpc=network.vpc,
             key=self.key,
             memory_size=256,
-            # Secrets Manager may call twice at once, and no more often.
-            reserved_concurrent_executions=2,
+            # Secrets Manager runs at most two steps of each secret at the same time.
+            reserved_concurrent_executions=4 if settings.reserved_concurrency else None,
             timeout=cdk.Duration.minutes(1),
+            # Declares what a rotation may change. The function checks the secret's value against it.
+            environment={
+                "DATABASE_HOST": self.instance.db_instance_endpoint_address,
+                "DATABASE_PORT": self.instance.db_instance_endpoint_port,
+                "DATABASE_NAME": settings.database_name,
+                "MASTER_SECRET_ARN": master_secret.secret_arn,
+                "ROTATED_USERS": self.to_json_string(
+                    {
+                        secret.secret_arn: {"username": username, "privileges": privileges}
+                        for secret, (username, privileges) in zip(attached, declared.values(), strict=True)
+                    }
+                ),
+            },
             statements=[
                 iam.PolicyStatement(
                     actions=[
@@ -159,80 +190,43 @@ class DatabaseStack(cdk.Stack):
                         "secretsmanager:PutSecretValue",
                         "secretsmanager:UpdateSecretVersionStage",
                     ],
-                    resources=[bare_secret.secret_arn],
+                    resources=[secret.secret_arn for secret in secrets.values()],
                 ),
                 iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[master_secret.secret_arn]),
                 secrets_decryption(self.key, "kms:Decrypt", "kms:GenerateDataKey"),
             ],
         )
-        # Through the database's own stack, with the database's own group: no cycle.
+        # Both groups are in this stack, so the stacks do not depend on each other.
         self.rotation.connections.allow_to(security_group, MYSQL, "Rotation to MySQL")
         self.rotation.connections.allow_to(network.secrets_manager, HTTPS, "Rotation to Secrets Manager")
-        self.rotation.allow_on_everything(
+        self.rotation.allow_on_all_resources(
             "RandomPasswordPolicy",
             "GetRandomPassword touches no secret, and IAM knows no resource for it.",
             "secretsmanager:GetRandomPassword",
         )
-        # rotate_immediately_on_update keeps its default, true: the rotation at the schedule's
-        # creation is what makes the users. Only a change of the schedule itself rotates again.
-        schedule = self.secret.add_rotation_schedule(
-            "Schedule",
-            automatically_after=cdk.Duration.days(settings.rotation_days),
-            rotation_lambda=self.rotation,
-        )
+        # rotate_immediately_on_update keeps its default, true: the rotation at the schedule's creation
+        # creates the users. Later, only a change of the schedule rotates at once.
+        with self.rotation.without_grants():
+            schedules = [
+                secret.add_rotation_schedule(
+                    "Schedule",
+                    automatically_after=cdk.Duration.days(settings.rotation_days),
+                    rotation_lambda=self.rotation,
+                )
+                for secret in attached
+            ]
         (permission,) = (each for each in self.rotation.node.children if isinstance(each, lambda_.CfnPermission))
-        permission.source_account = self.account  # CDK lets Secrets Manager call in any account's name.
-        schedule.node.add_dependency(*self.rotation.connections.security_groups, security_group)
-
-    def _acknowledge_instance(self, settings: Settings) -> None:
-        acknowledge(
-            self.instance,
-            "RDS publishes the enhanced metrics in this role's name; AWS's own policy follows what that needs.",
-            "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole]",
-        )
-        acknowledge(
-            self.instance,
-            "The port is no secret to who is inside, and who is outside reaches no port.",
-            "AwsSolutions-RDS11",
-        )
-        acknowledge(
-            self.instance,
-            "The function's users log in with passwords that Secrets Manager changes. Tokens of IAM would be a second "
-            "way in that nobody here takes.",
-            "CKV_AWS_161",
-        )
-        acknowledge(
-            self.instance,
-            "RDS's own backups restore to any second of their time. A plan of AWS Backup, in another account, is for "
-            "the organisation to make.",
-            "HIPAA.Security-RDSInBackupPlan",
-            "NIST.800.53.R5-RDSInBackupPlan",
-        )
-        acknowledge(
-            self.instance,
-            "The general log and the audit log hold statements with their values, each written twice for it; the "
-            "slow-query log and the error log are published.",
-            *(
-                f"{pack}-RDSLoggingEnabled[LogExport::{log}]"
-                for pack in ("HIPAA.Security", "NIST.800.53.R5", "PCI.DSS.321")
-                for log in ("audit", "general")
-            ),
-        )
-        if not settings.is_prod:
-            acknowledge(
-                self.instance,
-                "A dev stack leaves nothing behind when it is destroyed.",
-                "AwsSolutions-RDS10",
-                "HIPAA.Security-RDSInstanceDeletionProtectionEnabled",
-                "NIST.800.53.R5-RDSInstanceDeletionProtectionEnabled",
-            )
+        # Without it, Secrets Manager could invoke the function on behalf of any account.
+        permission.source_account = self.account
+        for schedule in schedules:
+            schedule.node.add_dependency(*self.rotation.connections.security_groups, security_group)
 
 
 def secrets_decryption(key: kms.IKey, *actions: str) -> iam.PolicyStatement:
-    """Allow the actions with the key, but only when Secrets Manager asks in the role's name.
+    """Allow the actions with the key, only through Secrets Manager.
 
-    A plain statement on the role and not `key.grant_decrypt`: across stacks the grant
-    would name the role in the key's policy, and the stacks would wait for each other.
+    This is a statement on the role and not `key.grant_decrypt`, which would also name the role in
+    the key's policy and make the two stacks depend on each other.
     """
     return iam.PolicyStatement(
         actions=list(actions),

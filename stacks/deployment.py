@@ -1,25 +1,30 @@
-"""The role that GitHub's workflow deploys with, without a stored key."""
+"""The IAM role with which a GitHub workflow deploys, by OpenID Connect and without stored keys."""
 
-from typing import Any, Final
+from typing import Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from stacks.service import ALIAS
 from stacks.settings import Settings
 
 ISSUER: Final = "token.actions.githubusercontent.com"
 
 
 class DeploymentStack(cdk.Stack):
-    """A role for one environment of one repository, which may take on the roles that `cdk bootstrap` made.
+    """A role for one environment of one repository.
 
-    The account's identity provider for GitHub is not made here: an account has one, and
-    other repositories use it too (docs/operations.md has the command).
+    It may assume the roles of `cdk bootstrap`, and make the checks of `make verify`. The account's
+    identity provider for GitHub is not created here, because an account has only one, for all
+    repositories (docs/operations.md has the command).
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings, **kwargs: Any) -> None:
-        super().__init__(scope, construct_id, **kwargs)
+    wide_policies: list[tuple[iam.ManagedPolicy, str, str]]
+    """Policies with a wildcard, each with its cdk-nag finding and the reason."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
+        super().__init__(scope, construct_id, termination_protection=settings.protect_data)
         provider = self.format_arn(service="iam", region="", resource="oidc-provider", resource_name=ISSUER)
         role = iam.Role(
             self,
@@ -56,4 +61,44 @@ class DeploymentStack(cdk.Stack):
                 )
             ],
         )
+        self._allow_verification(role, settings)
         cdk.CfnOutput(self, "RoleArn", value=role.role_arn)
+
+    def _allow_verification(self, role: iam.Role, settings: Settings) -> None:
+        """Allow what `make verify` asks after a deploy: descriptions, and invocations of the function."""
+        role.add_managed_policy(iam.ManagedPolicy.from_aws_managed_policy_name("SecurityAudit"))
+        prefix = settings.env.capitalize()
+        here = f"{self.region}:{self.account}"
+        allowed = {
+            f"cloudformation:{here}:stack/{prefix}-*/*": [
+                "cloudformation:DetectStackDrift",
+                "cloudformation:DetectStackResourceDrift",
+            ],
+            f"lambda:{here}:function:{prefix}-*": [
+                "lambda:GetAlias",
+                "lambda:GetFunctionConcurrency",
+                "lambda:GetFunctionConfiguration",
+                "lambda:GetPolicy",
+            ],
+            f"lambda:{here}:function:{prefix}-Service-Function*:{ALIAS}": ["lambda:InvokeFunction"],
+            # AWS's own parameters, with the newest version of the extension's layer.
+            f"ssm:{self.region}::parameter/aws/service/aws-parameters-and-secrets-lambda-extension/*": [
+                "ssm:GetParameter"
+            ],
+        }
+        policy = iam.ManagedPolicy(
+            self,
+            "VerifyPolicy",
+            roles=[role],
+            statements=[
+                iam.PolicyStatement(actions=actions, resources=[f"arn:{self.partition}:{resource}"])
+                for resource, actions in allowed.items()
+            ],
+        )
+        reason = (
+            "CloudFormation chooses how the names end; they begin with the environment's, or are AWS's own parameters."
+        )
+        self.wide_policies = []
+        for resource in allowed:
+            shown = resource.replace(self.region, "<AWS::Region>").replace(self.account, "<AWS::AccountId>")
+            self.wide_policies.append((policy, f"AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:{shown}]", reason))

@@ -1,6 +1,6 @@
-"""What an operator is told, and where the operator looks."""
+"""Alarms, the notification topic and the dashboard."""
 
-from typing import Any, Final
+from typing import Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -13,19 +13,21 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from stacks.database import DatabaseStack
-from stacks.mysql import INSTANCE_MEMORY_GIB
 from stacks.network import NetworkStack
 from stacks.service import TIMEOUT, ServiceStack
 from stacks.settings import Settings
+from stacks.settings.rds_mysql import INSTANCE_MEMORY_GIB
 
 FAILURES: Final = {
     "ConfigurationError": (1, "A parameter, a secret or a permission is wrong: no try will help."),
+    "SchemaVersionError": (1, "The database's schema is older than the function's code needs."),
     "TLSVerificationError": (1, "The database's certificate could not be verified: a security event until explained."),
     "CredentialsRefusedError": (1, "The database refused the user or the password, those of now included."),
     "DependencyUnavailableError": (5, "The extension, AWS or the database did not answer in time, again and again."),
     "QueryFailedError": (5, "The database answers the function's queries with errors."),
 }
-"""Of each failure class of lambda_src/errors.py: how many in five minutes alarm, and what they mean."""
+"""For each error class of lambda_src/shared/errors.py: the number in five minutes that raises the alarm, and why.
+"""
 
 DATABASE_EVENTS: Final = ["availability", "deletion", "failover", "failure", "low storage", "recovery"]
 """Categories of RDS's events that are passed on (RDS user guide, "Amazon RDS event categories")."""
@@ -35,7 +37,7 @@ FIVE_MINUTES: Final = cdk.Duration.minutes(5)
 
 
 class MonitoringStack(cdk.Stack):
-    """Alarms that say what they mean, one topic that carries them, and a dashboard read from top to bottom."""
+    """The alarms, one SNS topic for all of them, and a dashboard."""
 
     topic: sns.Topic
 
@@ -48,9 +50,8 @@ class MonitoringStack(cdk.Stack):
         network: NetworkStack,
         database: DatabaseStack,
         service: ServiceStack,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(scope, construct_id, **kwargs)
+        super().__init__(scope, construct_id, termination_protection=settings.protect_data)
         self._settings = settings
         self.topic = self._topic(database)
         if settings.alarm_email:
@@ -68,18 +69,25 @@ class MonitoringStack(cdk.Stack):
             function.metric_duration(period=FIVE_MINUTES, statistic="Maximum"),
             TIMEOUT.to_milliseconds() * 0.8,
         )
-        self._alarm(
-            "FunctionConcurrency",
-            "The function's reserved concurrency is nearly used up.",
-            function.metric("ConcurrentExecutions", period=FIVE_MINUTES, statistic="Maximum"),
-            max(1, settings.reserved_concurrency * 0.8),
-        )
+        if settings.reserved_concurrency:
+            self._alarm(
+                "FunctionConcurrency",
+                "The function's reserved concurrency is nearly used up.",
+                function.metric("ConcurrentExecutions", period=FIVE_MINUTES, statistic="Maximum"),
+                max(1, settings.reserved_concurrency * 0.8),
+            )
         for name, (threshold, meaning) in FAILURES.items():
             self._alarm(name, meaning, self._failures[name], threshold)
         self._alarm(
             "RotationFailed",
             "A step of the password's rotation failed; Secrets Manager tries it again.",
             database.rotation.metric_errors(period=FIVE_MINUTES),
+            1,
+        )
+        self._alarm(
+            "MigrationFailed",
+            "The migrations of a deploy could not be applied; callers keep the version before.",
+            service.migration.metric_errors(period=FIVE_MINUTES),
             1,
         )
         self._alarm(
@@ -124,9 +132,9 @@ class MonitoringStack(cdk.Stack):
         self._dashboard(network, database, service)
 
     def _topic(self, database: DatabaseStack) -> sns.Topic:
-        """An encrypted topic to which CloudWatch and RDS publish in this account's name alone.
+        """Create an encrypted topic to which CloudWatch and RDS may publish, for this account only.
 
-        With the right to publish CDK grants the use of the key, under the same condition.
+        Together with the right to publish, CDK grants the use of the key under the same condition.
         """
         topic = sns.Topic(self, "Topic", master_key=database.key, enforce_ssl=True)
         for service in ("cloudwatch.amazonaws.com", "events.rds.amazonaws.com"):
@@ -136,7 +144,7 @@ class MonitoringStack(cdk.Stack):
         return topic
 
     def _logged(self, service: ServiceStack, name: str, pattern: str, value: str = "1") -> cloudwatch.Metric:
-        """A metric of what the handler logs: a count, or the number that stands in a field."""
+        """Create a metric from the function's log: a count of matching lines, or the value of a field."""
         namespace = f"DemoApp/{self._settings.env}"
         logs.MetricFilter(
             self,
@@ -162,7 +170,7 @@ class MonitoringStack(cdk.Stack):
         periods: int = 1,
         below: bool = False,
     ) -> None:
-        """Alarm when the metric has reached the threshold for so many periods of five minutes."""
+        """Create an alarm for a metric that reaches the threshold for a number of five-minute periods."""
         operators = cloudwatch.ComparisonOperator
         alarm = cloudwatch.Alarm(
             self,
@@ -174,7 +182,7 @@ class MonitoringStack(cdk.Stack):
             comparison_operator=(
                 operators.LESS_THAN_OR_EQUAL_TO_THRESHOLD if below else operators.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
             ),
-            # No invocation is no fault, and a database that says nothing says so by its events.
+            # A period without invocations is no fault. A database that sends no metrics raises an RDS event.
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
         action = actions.SnsAction(self.topic)
@@ -182,7 +190,7 @@ class MonitoringStack(cdk.Stack):
         alarm.add_ok_action(action)
 
     def _dashboard(self, network: NetworkStack, database: DatabaseStack, service: ServiceStack) -> None:
-        """Four questions from top to bottom: serving, cache, database, rotation."""
+        """Create the dashboard: four sections, for serving, cache, database and rotation."""
         function, instance, rotation = service.function, database.instance, database.rotation
         invocations = function.metric_invocations(period=FIVE_MINUTES)
         dashboard = cloudwatch.Dashboard(self, "Dashboard", default_interval=cdk.Duration.hours(3))
@@ -197,7 +205,7 @@ class MonitoringStack(cdk.Stack):
         dashboard.add_widgets(_heading("Is the cache working? Connections to AWS follow time, not invocations."))
         dashboard.add_widgets(
             _graph("Invocations", invocations),
-            _graph("Connections to Secrets Manager and Parameter Store", *network.upstream_connections),
+            _graph("Connections to Secrets Manager and Parameter Store", network.upstream_connections),
             _graph("Secret read around the cache", self._refreshed),
         )
         dashboard.add_widgets(_heading("Is the database well?"))

@@ -1,20 +1,25 @@
-"""The network: two private subnets, and the only ways out of them."""
+"""The VPC, its private subnets, and their routes to AWS."""
 
-from typing import Any, Final
+from typing import Final, TypedDict
 
 import aws_cdk as cdk
-import jsii
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from stacks.acknowledgement import acknowledge
-from stacks.key import EncryptionKey
+from stacks.constructs.addresses import ExactAddresses
+from stacks.constructs.key import EncryptionKey
 from stacks.settings import Settings
 
 HTTPS: Final = ec2.Port.tcp(443)
+_COLON: Final = cdk.ArnFormat.COLON_RESOURCE_NAME
+
+
+class _Zones(TypedDict, total=False):
+    availability_zones: list[str]
+    max_azs: int
 
 
 class NetworkStack(cdk.Stack):
@@ -25,38 +30,38 @@ class NetworkStack(cdk.Stack):
     """Where Secrets Manager is reached from inside the VPC."""
     systems_manager: ec2.IConnectable
     """Where Parameter Store is reached from inside the VPC."""
-    upstream_connections: list[cloudwatch.Metric]
-    """How many connections are opened to AWS from inside the VPC."""
+    upstream_connections: cloudwatch.MathExpression
+    """The number of connections opened from the VPC to AWS."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings, **kwargs: Any) -> None:
-        super().__init__(scope, construct_id, **kwargs)
+    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
+        super().__init__(scope, construct_id, termination_protection=settings.protect_data)
+        zones: _Zones = (
+            {"availability_zones": settings.availability_zones.split(",")}
+            if settings.availability_zones
+            else {"max_azs": 2}
+        )
         self.vpc = ec2.Vpc(
             self,
             "Vpc",
-            ip_addresses=ExactAddresses(  # type: ignore[arg-type]  # What jsii calls differs from its stub.
+            ip_addresses=ExactAddresses(  # type: ignore[arg-type]  # jsii calls it with other types than its stub says.
                 settings.vpc_cidr, [settings.private_subnet_a_cidr, settings.private_subnet_b_cidr]
             ),
-            max_azs=2,
+            # Some zones do not serve Lambda or the endpoints, so the user can choose the zones.
+            **zones,
             subnet_configuration=[ec2.SubnetConfiguration(name="Private", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)],
             # Emptying the default group takes a custom resource; nothing here uses the group.
             restrict_default_security_group=False,
         )
-        removal_policy = cdk.RemovalPolicy.RETAIN if settings.is_prod else cdk.RemovalPolicy.DESTROY
         flow_log_group = logs.LogGroup(
             self,
             "FlowLogGroup",
-            # A key of its own: the database's key names the rotation function, and would make this stack wait for it.
+            # Its own key: the policy of the database's key names the rotation function, so this stack would
+            # depend on the database stack.
             encryption_key=EncryptionKey(
                 self, "FlowLogKey", settings=settings, description=f"Flow log of {settings.env}"
             ),
             retention=logs.RetentionDays.THREE_MONTHS,
-            removal_policy=removal_policy,
-        )
-        acknowledge(
-            self.vpc,
-            "Nothing is in the VPC's default security group. Emptying it takes a custom resource, with a function "
-            "and a role that may change any group's rules.",
-            *(f"{pack}-VPCDefaultSecurityGroupClosed" for pack in ("HIPAA.Security", "NIST.800.53.R5", "PCI.DSS.321")),
+            removal_policy=settings.removal_policy,
         )
         flow_log_role = iam.Role(self, "FlowLogRole", assumed_by=iam.ServicePrincipal("vpc-flow-logs.amazonaws.com"))
         iam.ManagedPolicy(
@@ -72,24 +77,33 @@ class NetworkStack(cdk.Stack):
         )
         self.vpc.add_flow_log(
             "FlowLog",
-            # Without updates: CDK would write the same permissions inline once more.
+            # CDK would add the same permissions again as an inline policy.
             destination=ec2.FlowLogDestination.to_cloud_watch_logs(
                 flow_log_group, flow_log_role.without_policy_updates()
             ),
         )
+        # Created and exported for both values of `egress`: CloudFormation cannot remove an export that
+        # another stack imports, so `egress` could not be changed later.
+        groups = {
+            name: ec2.SecurityGroup(
+                self,
+                f"{name}SecurityGroup",
+                vpc=self.vpc,
+                description=f"Endpoint of {name}",
+                allow_all_outbound=False,
+            )
+            for name in ("SecretsManager", "SystemsManager")
+        }
+        for group in groups.values():
+            self.export_value(group.security_group_id)
         if settings.egress == "nat":
-            nat_gateway_id = self._route_through_nat(settings)
-            self.upstream_connections = [
-                cloudwatch.Metric(
-                    namespace="AWS/NATGateway",
-                    metric_name="ConnectionAttemptCount",
-                    dimensions_map={"NatGatewayId": nat_gateway_id},
-                    statistic="Sum",
-                )
-            ]
+            self._route_through_nat(settings)
             self.secrets_manager = self.systems_manager = ec2.Peer.any_ipv4()
+            # A search instead of the gateway's id, which would be an export too.
+            metrics = '{AWS/NATGateway,NatGatewayId} MetricName="ConnectionAttemptCount"'
         else:
-            secrets_manager = self._endpoint(
+            self.secrets_manager = self._endpoint(
+                groups["SecretsManager"],
                 "SecretsManager",
                 ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER,
                 [
@@ -102,11 +116,13 @@ class NetworkStack(cdk.Stack):
                         ],
                         resources=[self.format_arn(service="secretsmanager", resource="secret:*", arn_format=_COLON)],
                     ),
-                    # GetRandomPassword has no resource to name (service authorization reference).
+                    # IAM defines no resource for GetRandomPassword
+                    # (https://docs.aws.amazon.com/service-authorization/latest/reference/list_awssecretsmanager.html).
                     iam.PolicyStatement(actions=["secretsmanager:GetRandomPassword"], resources=["*"]),
                 ],
             )
-            systems_manager = self._endpoint(
+            self.systems_manager = self._endpoint(
+                groups["SystemsManager"],
                 "SystemsManager",
                 ec2.InterfaceVpcEndpointAwsService.SSM,
                 [
@@ -116,41 +132,29 @@ class NetworkStack(cdk.Stack):
                     )
                 ],
             )
-            self.secrets_manager, self.systems_manager = secrets_manager, systems_manager
-            self.upstream_connections = [
-                cloudwatch.Metric(
-                    namespace="AWS/PrivateLinkEndpoints",
-                    metric_name="NewConnections",
-                    dimensions_map={
-                        "Endpoint Type": "Interface",
-                        "Service Name": f"com.amazonaws.{self.region}.{service}",
-                        "VPC Endpoint Id": endpoint.vpc_endpoint_id,
-                        "VPC Id": self.vpc.vpc_id,
-                    },
-                    statistic="Sum",
-                    label=service,
-                )
-                for service, endpoint in (("secretsmanager", secrets_manager), ("ssm", systems_manager))
-            ]
+            dimensions = '"Endpoint Type","Service Name","VPC Endpoint Id","VPC Id"'
+            metrics = f'{{AWS/PrivateLinkEndpoints,{dimensions}}} MetricName="NewConnections" "{self.vpc.vpc_id}"'
+        self.upstream_connections = cloudwatch.MathExpression(
+            expression=f"SEARCH('{metrics}', 'Sum')", period=cdk.Duration.minutes(5), using_metrics={}
+        )
 
     def _endpoint(
-        self, name: str, service: ec2.InterfaceVpcEndpointAwsService, statements: list[iam.PolicyStatement]
+        self,
+        group: ec2.ISecurityGroup,
+        name: str,
+        service: ec2.InterfaceVpcEndpointAwsService,
+        statements: list[iam.PolicyStatement],
     ) -> ec2.InterfaceVpcEndpoint:
-        """One service's endpoint in both zones, open to nobody yet and to this account alone."""
+        """Create one service's endpoint in both zones.
+
+        It accepts requests of this account only, and no connections until a stack allows them.
+        """
         endpoint = self.vpc.add_interface_endpoint(
             name,
             service=service,
             subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED),
             private_dns_enabled=True,
-            security_groups=[
-                ec2.SecurityGroup(
-                    self,
-                    f"{name}SecurityGroup",
-                    vpc=self.vpc,
-                    description=f"Endpoint of {name}",
-                    allow_all_outbound=False,
-                )
-            ],
+            security_groups=[group],
             open=False,
         )
         for statement in statements:
@@ -159,11 +163,8 @@ class NetworkStack(cdk.Stack):
             endpoint.add_to_policy(statement)
         return endpoint
 
-    def _route_through_nat(self, settings: Settings) -> str:
-        """The seed's topology: one public subnet that holds the one NAT gateway, whose id is returned.
-
-        By hand, because ec2.Vpc makes a public subnet in every zone.
-        """
+    def _route_through_nat(self, settings: Settings) -> None:
+        """Add a public subnet with the NAT gateway, in one zone only: ec2.Vpc would create one in every zone."""
         gateway = ec2.CfnInternetGateway(self, "InternetGateway")
         attachment = ec2.CfnVPCGatewayAttachment(
             self, "InternetGatewayAttachment", vpc_id=self.vpc.vpc_id, internet_gateway_id=gateway.ref
@@ -177,11 +178,6 @@ class NetworkStack(cdk.Stack):
             map_public_ip_on_launch=False,
         )
         public.add_default_internet_route(gateway.ref, attachment)
-        acknowledge(
-            public,
-            "What `egress=nat` chooses: the subnet holds the NAT gateway and nothing else.",
-            *(f"{pack}-VPCNoUnrestrictedRouteToIGW" for pack in ("HIPAA.Security", "NIST.800.53.R5", "PCI.DSS.321")),
-        )
         nat = public.add_nat_gateway()
         for index, subnet in enumerate(self.vpc.isolated_subnets):
             ec2.CfnRoute(
@@ -191,24 +187,3 @@ class NetworkStack(cdk.Stack):
                 destination_cidr_block="0.0.0.0/0",
                 nat_gateway_id=nat.ref,
             )
-        return nat.ref
-
-
-_COLON: Final = cdk.ArnFormat.COLON_RESOURCE_NAME
-
-
-@jsii.implements(ec2.IIpAddresses)
-class ExactAddresses:
-    """Addresses as given, where CDK's own `IpAddresses.cidr` would divide the range itself."""
-
-    def __init__(self, vpc_cidr: str, subnet_cidrs: list[str]) -> None:
-        self._vpc_cidr = vpc_cidr
-        self._subnet_cidrs = subnet_cidrs
-
-    def allocate_vpc_cidr(self) -> ec2.VpcIpamOptions:
-        """The VPC's range."""
-        return ec2.VpcIpamOptions(cidr_block=self._vpc_cidr)
-
-    def allocate_subnets_cidr(self, request: ec2.AllocateCidrRequest) -> ec2.SubnetIpamOptions:
-        """The subnets' ranges, in the order of the zones; jsii hands over the request as one object."""
-        return ec2.SubnetIpamOptions(allocated_subnets=[ec2.AllocatedSubnet(cidr=cidr) for cidr in self._subnet_cidrs])

@@ -1,24 +1,41 @@
 """What several rooms' tests share: the templates, and one deployed local cloud."""
 
-import json
+import fcntl
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from contextlib import contextmanager
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
-import aws_cdk as cdk
 import pytest
+from aws_cdk.assertions import Template
 
-from app import build
-from local.install import LOCAL, ROOT
-from local.running import LocalCloud
-from stacks.settings import from_context
-from tests.mutants import weaken
+import tools.templates
+from local.cloud import LocalCloud
+from tests.mutations import weaken
+from tools.commands import LOCAL, ROOT, environment, isolate
 
-# As Lambda has it: clients are made when rotation.py is imported.
-os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+isolate()
+# As in Lambda: the functions read their variables when they are imported.
+for name, value in {
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "ENV": "dev",
+    "APP_CONFIG_PATH": "demoApp/app_config",
+    "CREDS_PATH": "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf",
+    "DATABASE_HOST": "localhost",
+    "DATABASE_PORT": "3306",
+    "DATABASE_NAME": "dev_DB",
+    "MASTER_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-GhIjKl",
+    "ROTATED_USERS": '{"arn": {"username": "demoapp", "privileges": ["SELECT"]}}',
+}.items():
+    os.environ.setdefault(name, value)
 
+ASSEMBLIES = LOCAL / f"test-assemblies-{os.getppid() if 'PYTEST_XDIST_WORKER' in os.environ else os.getpid()}"
+"""By the id of the process that started the workers, which removes it at the end."""
 ENVIRONMENTS = ("dev", "prod")
 EGRESSES = ("endpoints", "nat")
 
@@ -37,6 +54,16 @@ class Templates(dict[str, dict[str, Any]]):
             if resource["Type"] == kind
         }
 
+    @cached_property
+    def network(self) -> Template:
+        """The network's template, for aws_cdk.assertions."""
+        return Template.from_json(self["Network"])
+
+    @cached_property
+    def database(self) -> Template:
+        """The database's template, for aws_cdk.assertions."""
+        return Template.from_json(self["Database"])
+
     def only(self, kind: str) -> dict[str, Any]:
         """The properties of the one resource of the type."""
         (resource,) = self.resources(kind).values()
@@ -44,16 +71,15 @@ class Templates(dict[str, dict[str, Any]]):
         return properties
 
 
-@cache
-def _synthesise(**context: str) -> Templates:
-    flags = json.loads((ROOT / "cdk.json").read_text())["context"]
-    # Code is not packaged here: what is in the package has a test of its own.
-    app = cdk.App(context=flags | context | {"aws:cdk:bundling-stacks": []})
-    build(app, from_context(context))
-    templates = Templates({stack.stack_name.partition("-")[2]: stack.template for stack in app.synth().stacks})
+def synthesise_anew(**context: str) -> Templates:
+    """Synthesise with settings as keywords."""
+    templates = Templates(tools.templates.synthesise(**context))
     for template in templates.values():
         weaken(template)
     return templates
+
+
+_synthesise = cache(synthesise_anew)
 
 
 @pytest.fixture(scope="session")
@@ -69,15 +95,56 @@ def templates(request: pytest.FixtureRequest) -> Templates:
     return _synthesise(env=env, egress=egress)
 
 
+def assembly(*context: str) -> Path:
+    """The folder that `cdk synth` writes with these settings, as `egress=nat`; made once for all workers."""
+    folder = ASSEMBLIES / ("-".join(context).replace("/", "_") or "dev")
+    ASSEMBLIES.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "manifest.json").exists():
+            options = [f"--output={folder}", *(f"--context={each}" for each in context)]
+            subprocess.run(["cdk", "synth", "--quiet", *options], cwd=ROOT, env=environment(), check=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
-def cloud() -> Iterator[LocalCloud]:
-    """The application, deployed by the real CDK to an emulated cloud of the tests' own."""
-    cloud = LocalCloud(LOCAL / f"test-{os.getpid()}")  # Each of pytest's workers has its own.
+def synthesised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what a real synthesis of dev has written, for tests that write into it."""
+    return Path(shutil.copytree(assembly(), tmp_path_factory.mktemp("synthesised") / "dev"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove what the workers shared, when all of them have ended."""
+    if not hasattr(session.config, "workerinput"):
+        shutil.rmtree(ASSEMBLIES, ignore_errors=True)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than processors: a fifth of the time the tests wait for deadlines."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/local/"))
+
+
+@contextmanager
+def local_cloud(name: str, **start: int) -> Iterator[LocalCloud]:
+    """Start an emulated cloud of the tests' own, with `LocalCloud.start`'s arguments; end and remove it."""
+    cloud = LocalCloud(LOCAL / f"test-{os.getpid()}-{name}")  # Each of pytest's workers has its own.
     try:
-        cloud.start()
-        cloud.bootstrap()
-        cloud.deploy()
+        cloud.start(**start)
         yield cloud
     finally:
         cloud.stop()
         shutil.rmtree(cloud.folder)
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[LocalCloud]:
+    """The application, deployed by the real CDK to an emulated cloud of the tests' own."""
+    with local_cloud("shared") as cloud:
+        cloud.bootstrap()
+        cloud.deploy(assembly=assembly())
+        yield cloud

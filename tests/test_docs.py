@@ -2,39 +2,47 @@
 
 import re
 import subprocess
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from local import cost
-from local.install import ROOT, environment
-from stacks.settings import ENVIRONMENTS, Settings
-from tests.mutants import MUTANTS
+from tests.documents import PARTS, part
+from tests.mutations import CODE, MUTANTS
+from tools.commands import ROOT, environment
+from tools.verify.checks import CHECKS, LOUD_CHECKS
 
+ROOMS = "stacks|lambda_src|local|testbed|tests|tools|docs|benchmarks"
+README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
-def _settings_table() -> str:
-    rows = ["| setting | dev | prod | meaning |\n|---|---|---|---|\n"]
-    for each in fields(Settings):
-        if each.name != "env":
-            dev, prod = (getattr(ENVIRONMENTS[env], each.name) for env in ("dev", "prod"))
-            shown = [f"`{value}`" if value != "" else "" for value in (dev, prod)]
-            rows.append(f"| `{each.name}` | {shown[0]} | {shown[1]} | {each.metadata['doc']} |\n")
-    return "".join(rows)
+@pytest.mark.parametrize(("file", "name"), PARTS)
+def test_no_generated_part_is_stale(file: str, name: str) -> None:
+    assert part(file, name)[2] == PARTS[file, name](), f"{file}, {name}: make docs"
 
 
-def test_the_settings_table_is_the_settings() -> None:
-    readme = (ROOT / "README.md").read_text()
-    (table,) = re.findall(r"<!-- settings -->\n(.*?)<!-- /settings -->", readme, re.DOTALL)
-    assert table == _settings_table()
+def test_every_check_shows_a_promise_and_the_documents_name_no_other() -> None:
+    all_checks = {*CHECKS, *(f"--{name}" for name in LOUD_CHECKS)}
+    cells = [
+        row.split(" | ")[-1] for row in re.findall(r"^\| .* \|$", README[README.index("## Promises") :], re.MULTILINE)
+    ]
+    assert {name for cell in cells[1:] for name in re.findall(r"`([a-z-]+)`", cell)} == all_checks
+    security = (ROOT / "docs/security.md").read_text()
+    in_security = {
+        name
+        for names in re.findall(r"`make verify`: ([^|\n;]+)", security)
+        for name in re.findall("`([a-z-]+)`", names)
+    }
+    assert in_security
+    assert in_security <= all_checks
 
 
-def test_the_costs_are_those_of_the_templates() -> None:
-    readme = (ROOT / "README.md").read_text()
-    (table,) = re.findall(r"<!-- cost -->\n(.*?)\n<!-- /cost -->", readme, re.DOTALL)
-    assert table == cost.totals()
+def test_no_page_claims_more_regions_than_have_certificates() -> None:
+    pem = (ROOT / "lambda_src/shared/rds-root-certificates.pem").read_text()
+    regions = set(re.findall(r"^# ([a-z]{2}(?:-[a-z]+)+-\d)$", pem, re.MULTILINE))
+    (claimed,) = re.findall(r"root certificates of (\d+) regions", (ROOT / "docs/extending.md").read_text())
+    assert int(claimed) == len(regions)
+    assert not [page for page in DOCUMENTS if "every region's root" in page.read_text()]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -45,7 +53,7 @@ def test_every_path_and_make_target_in_the_documents_exists(document: Path) -> N
         assert target in targets, target
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert link.startswith("https://") or (document.parent / link).exists(), link
-    for path in re.findall(r"`((?:app\.py|stacks|lambda_src|local|tests|docs|benchmarks)[\w/.-]*)`", text):
+    for path in re.findall(rf"`((?:{ROOMS})/[\w/.-]*)`", text):
         assert (ROOT / path).exists(), path
     for path in re.findall(r"TESTS=(tests[\w/.]+)", text):
         assert (ROOT / path).exists(), path
@@ -54,12 +62,13 @@ def test_every_path_and_make_target_in_the_documents_exists(document: Path) -> N
 def test_the_first_screen_is_one_screen() -> None:
     first, *_ = (ROOT / "README.md").read_text().split("\n## ")
     assert len(first.splitlines()) <= 45
+    assert len(README.splitlines()) < 200
 
 
 def test_the_table_of_weakenings_has_each_of_them_noticed_by_a_test_that_exists() -> None:
     rows = re.findall(r"^\| (.+) \| `(\w+)` \|$", (ROOT / "docs/hardening.md").read_text(), re.MULTILINE)
-    assert [name for name, _ in rows] == list(MUTANTS)
-    tests = "".join(path.read_text() for path in (ROOT / "tests/stacks").glob("test_*.py"))
+    assert [name for name, _ in rows] == [*MUTANTS, *CODE]
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*/test_*.py"))
     assert [test for _, test in rows if f"def {test}(" not in tests] == []
 
 
@@ -75,3 +84,22 @@ def test_a_bare_make_lists_every_target_a_person_calls() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True).stdout
     for target in ("demo", "test", "synth", "check", "up", "down", "clean"):
         assert f"make {target} " in listed
+
+
+def test_each_attack_in_the_documentation_has_a_test_that_exists() -> None:
+    text = (ROOT / "docs/security.md").read_text()
+    (table,) = re.findall(r"## What was attacked\n.*?(\| boundary .*?)\n\n", text, re.DOTALL)
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*/test_*.py"))
+    rows = table.splitlines()[2:]
+    named = [re.findall(r"`(test_\w+)`", row) for row in rows]
+    assert len(rows) >= 15
+    assert all(named)
+    assert [test for names in named for test in names if f"def {test}(" not in tests] == []
+
+
+def test_make_docs_starts() -> None:
+    """Only as far as its imports; that it writes what is right is `test_no_generated_part_is_stale`."""
+    recipe = subprocess.run(["make", "-n", "docs"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (line,) = [line for line in recipe.splitlines() if line.endswith("-m tests.documents")]
+    imports = line.replace("-m tests.documents", "-c 'import tests.documents'")
+    subprocess.run(["sh", "-c", imports], cwd=ROOT, env=environment(), check=True)

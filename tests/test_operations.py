@@ -3,8 +3,8 @@
 import re
 import subprocess
 
-from local.install import ROOT, environment
-from local.running import LocalCloud
+from local.cloud import LocalCloud
+from tools.commands import ROOT, environment
 
 FENCE = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -33,4 +33,4 @@ def test_every_command_that_needs_no_account_does_what_is_written(cloud: LocalCl
 
 def test_commands_that_need_an_account_are_marked_so() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
-    assert set(re.findall(r"^```(\w[\w ]*)$", text, re.MULTILINE)) == {"sh", "sh account", "text"}
+    assert set(re.findall(r"^```(\w[\w ]*)$", text, re.MULTILINE)) == {"json", "sh", "sh account", "text"}

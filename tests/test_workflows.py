@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from local.install import ROOT, environment
+from stacks.constructs.runtime_python import MINOR
+from tools.commands import ROOT, environment
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -20,6 +21,25 @@ def test_they_are_valid() -> None:
     checked = _run("check-jsonschema", "--builtin-schema", "vendor.github-workflows")
     assert checked.returncode == 0, checked.stdout
     assert len(WORKFLOWS) == 2
+
+
+def test_updates_wait_a_week_and_reach_every_lock_file() -> None:
+    file = ROOT / ".github" / "dependabot.yml"
+    checked = subprocess.run(
+        ["check-jsonschema", "--builtin-schema", "vendor.dependabot", file], env=environment(), capture_output=True
+    )
+    assert checked.returncode == 0, checked.stdout
+    updates = yaml.safe_load(file.read_text())["updates"]
+    assert [each["cooldown"]["default-days"] for each in updates] == [7] * len(updates)
+    locks = {f"/{path.parent.relative_to(ROOT)}".rstrip(".") for path in ROOT.glob("*/requirements*.txt")} | {"/"}
+    assert set(updates[0]["directories"]) == locks
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_job_has_the_functions_python(workflow: Any) -> None:
+    for job in yaml.safe_load(workflow.read_text())["jobs"].values():
+        versions = [step["with"]["python-version"] for step in job["steps"] if "setup-python" in step.get("uses", "")]
+        assert versions == [MINOR]
 
 
 def test_they_give_nothing_away() -> None:

@@ -23,5 +23,5 @@ def query(secret: dict[str, Any]) -> Any:
             ssl_verify_identity=True,
         )
     with _connection.cursor() as cursor:
-        cursor.execute("SELECT DATABASE(), VERSION()")
+        cursor.execute("SELECT DATABASE(), (SELECT COUNT(*) FROM note), VERSION()")
         return cursor.fetchone()

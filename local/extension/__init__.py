@@ -11,7 +11,7 @@ What is known of the extension, and from where, stands in docs/extension.md.
 
 from local.extension.cache import Cache
 from local.extension.configuration import Configuration
-from local.extension.server import TOKEN_HEADER, Extension
+from local.extension.server import TOKEN_HEADER, ExtensionEmulator
 from local.extension.upstream import Upstream
 
-__all__ = ["TOKEN_HEADER", "Cache", "Configuration", "Extension", "Upstream"]
+__all__ = ["TOKEN_HEADER", "Cache", "Configuration", "ExtensionEmulator", "Upstream"]

@@ -1,12 +1,17 @@
-"""Serves a handler on a laptop, or beside an execution environment of the local cloud."""
+"""Serves the extension's interface to a handler on a laptop, or to a function of the local cloud."""
 
 import argparse
 import os
 import sys
 import threading
+from typing import Final
 
 import local.extension
-from local.extension import Configuration, Extension, Upstream
+from local.extension import Configuration, ExtensionEmulator, Upstream
+from local.processes import end_on_signals
+from tools.commands import LOCAL
+
+TOKEN_FILE: Final = LOCAL / "extension-token"
 
 
 def main() -> None:
@@ -26,7 +31,7 @@ def main() -> None:
     except ValueError as error:
         sys.exit(str(error))
     try:
-        extension = Extension(configuration, Upstream(configuration))
+        extension = ExtensionEmulator(configuration, Upstream(configuration))
     except OSError as error:
         sys.exit(f"port {configuration.port} of 127.0.0.1: {error.strerror}")
     threading.Thread(target=extension.serve_forever, daemon=True).start()
@@ -37,10 +42,21 @@ def main() -> None:
                 extension.ready.set()
         return
     extension.ready.set()
+    if "AWS_SESSION_TOKEN" not in os.environ:
+        TOKEN_FILE.unlink(missing_ok=True)
+        TOKEN_FILE.touch(mode=0o600)
+        TOKEN_FILE.write_text(configuration.token)
+        print(
+            f"The credentials have no session token. Start the function with the one in {TOKEN_FILE}:", file=sys.stderr
+        )
+        print(f'  AWS_SESSION_TOKEN="$(cat {TOKEN_FILE})"', file=sys.stderr, flush=True)
+    end_on_signals()
     try:
         threading.Event().wait()
-    except KeyboardInterrupt:
+    except SystemExit:
         extension.shutdown()
+        if "AWS_SESSION_TOKEN" not in os.environ:
+            TOKEN_FILE.unlink()
 
 
 if __name__ == "__main__":

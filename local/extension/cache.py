@@ -1,4 +1,4 @@
-"""What the extension keeps, and for how long."""
+"""The extension's cache."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Cache:
-    """Least recently used, of limited size; what is too old is forgotten when it is asked for."""
+    """A least-recently-used cache of limited size. A value that is too old is removed when it is requested."""
 
     def __init__(self, size: int, now: Callable[[], float] = time.monotonic) -> None:
         self._size = size
@@ -16,7 +16,7 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, key: object) -> str | None:
-        """Return the value, or None when there is none or its time is up."""
+        """Return the value, or None if there is none or it is too old."""
         with self._lock:
             expiry, value = self._entries.pop(key, (0.0, None))
             if value is None or expiry <= self._now():
@@ -25,7 +25,7 @@ class Cache:
             return value
 
     def put(self, key: object, value: str, ttl: float) -> None:
-        """Keep the value for so many seconds; not at all when TTL or size is 0."""
+        """Keep the value for this many seconds; not at all when TTL or size is 0."""
         if self._size == 0 or ttl == 0:
             return
         with self._lock:

@@ -1,7 +1,8 @@
 """The environment variables that AWS documents for the extension."""
 
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR", "NONE")
@@ -21,7 +22,8 @@ class Configuration:
     secret_timeout: float = 0
     max_connections: int = 3
     log_level: str = "INFO"
-    token: str = ""
+    token: str = field(default="", repr=False)
+    """The function's session token; a random one when the credentials have none."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "Configuration":
@@ -57,7 +59,7 @@ class Configuration:
             secret_timeout=number("SECRETS_MANAGER_TIMEOUT_MILLIS", 0, 0, None) / 1000,
             max_connections=number(f"{prefix}MAX_CONNECTIONS", 3, 1, None),
             log_level=log_level,
-            token=environ.get("AWS_SESSION_TOKEN", ""),
+            token=environ.get("AWS_SESSION_TOKEN") or secrets.token_urlsafe(),
         )
         if faults:
             raise ValueError("\n".join(faults))

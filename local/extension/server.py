@@ -1,5 +1,6 @@
-"""The extension's HTTP interface, on localhost alone."""
+"""The extension's HTTP interface, on 127.0.0.1 only."""
 
+import hmac
 import sys
 import threading
 import time
@@ -10,16 +11,18 @@ from urllib.parse import parse_qsl, urlsplit
 
 from local.extension.cache import Cache
 from local.extension.configuration import LEVELS, Configuration
+from local.peer import is_this_user
 
 TOKEN_HEADER: Final = "X-Aws-Parameters-Secrets-Token"  # noqa: S105 - a header's name
 NOT_READY: Final = (400, "not ready to serve traffic, please wait")
 FAILED: Final = (400, "an unexpected error occurred while executing request")
 UNAUTHORIZED: Final = (401, "unauthorized")
-"""Neither status nor text of this one is documented or recorded anywhere."""
+"""Status and text of this answer are not documented; these are our choice."""
+FORBIDDEN: Final = (403, "the Host header must be localhost or 127.0.0.1")
 NOT_FOUND: Final = (404, "404 page not found\n")
 
 
-class Extension(ThreadingHTTPServer):
+class ExtensionEmulator(ThreadingHTTPServer):
     """The extension's server; `ready` is set when the INVOKE phase has begun."""
 
     daemon_threads = True
@@ -32,6 +35,10 @@ class Extension(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", configuration.port), _Request)
         self.log("INFO", f"Serving on port {self.server_address[1]}")
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Return whether the client is this user; in Lambda nobody else is in the execution environment."""
+        return is_this_user(client_address, (str(self.server_address[0]), self.server_address[1]))
+
     def log(self, level: str, message: str) -> None:
         """Print a line as the extension does, when the level is on."""
         if LEVELS.index(level) >= LEVELS.index(self.configuration.log_level):
@@ -43,7 +50,7 @@ class Extension(ThreadingHTTPServer):
             )
 
     def answer(self, target: str, token: str | None) -> tuple[int, str]:
-        """Status and body for a GET of that target."""
+        """Return status and body for a GET of the target."""
         url = urlsplit(target)
         query = parse_qsl(url.query, keep_blank_values=True)
         routes = {
@@ -55,8 +62,7 @@ class Extension(ThreadingHTTPServer):
             return NOT_FOUND
         if not self.ready.is_set():
             return NOT_READY
-        # A developer's long-lived keys have no session token; then any will do.
-        if not token or (self.configuration.token and token != self.configuration.token):
+        if not token or not hmac.compare_digest(token.encode(), self.configuration.token.encode()):
             return UNAUTHORIZED
         return route(query)
 
@@ -99,12 +105,17 @@ class Extension(ThreadingHTTPServer):
 
 
 class _Request(BaseHTTPRequestHandler):
-    server: Extension
+    server: ExtensionEmulator
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # One segment for head and body, and none held back for the peer's word.
+    wbufsize = -1  # Head and body are sent in one segment, without waiting for an acknowledgement.
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
+        # With DNS rebinding, a page in a browser could reach this port under another name.
+        host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
+        if host not in ("localhost", "127.0.0.1"):
+            self._send(*FORBIDDEN)
+            return
         self._send(*self.server.answer(self.path, self.headers.get(TOKEN_HEADER)))
 
     def do_POST(self) -> None:
@@ -121,4 +132,4 @@ class _Request(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as in http.server
-        """Nothing: the extension does not log requests."""
+        """Do nothing: the extension does not log requests."""

@@ -1,4 +1,4 @@
-"""What the extension asks AWS, and AWS's answers as the extension gives them on."""
+"""Asks AWS, and converts AWS's answers to those of the extension."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from local.extension.configuration import Configuration
 
 
 class Upstream:
-    """Parameter Store and Secrets Manager, with their answers as the extension gives them on."""
+    """Parameter Store and Secrets Manager, with answers in the extension's form."""
 
     def __init__(self, configuration: Configuration) -> None:
         import botocore.session

@@ -5,58 +5,37 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 from unittest import mock
 
-import pymysql
 import pytest
 
-from handler import Service
-from local.certificates import Certificates, create
-from local.extension import Configuration, Extension, Upstream
-from local.install import LOCAL
+from handler import Application
+from local.certificates import create
+from local.extension import Configuration, ExtensionEmulator, Upstream
 from local.mysql import MySQLServer
-from tests.aws import AWS, serve
-
-SECRET_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf"
-MASTER_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-GhIjKl"
-PARAMETER = "/dev/demoApp/app_config"
-CONFIG = {"enableVersion": True, "version": 1, "app": "DemoApp"}
-ADMINISTRATOR = "administrator"
-CANARY = "canary0password"
-
-
-@dataclass(frozen=True)
-class Server:
-    """The running server and how its master and its administrator log in."""
-
-    mysql: MySQLServer
-    certificates: Certificates
-    database: str = "dev_DB"
-    master: str = "myadmin"
-    master_password: str = CANARY + "master"
-
-    def execute(self, *statements: str, user: str = ADMINISTRATOR, password: str = ADMINISTRATOR) -> list[Any]:
-        """Run statements in a connection of their own; the rows of the last."""
-        connection = pymysql.connect(
-            host="localhost",
-            port=self.mysql.port,
-            user=user,
-            password=password,
-            ssl_ca=str(self.certificates.ca),
-            ssl_verify_cert=True,
-            ssl_verify_identity=True,
-            autocommit=True,
-        )
-        with connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            return list(cursor.fetchall())
-
-    def general_log(self) -> str:
-        """Every statement that reached the server."""
-        return (self.mysql.folder / "general").read_text(errors="replace")
+from testbed.application import (
+    ADMINISTRATOR,
+    CANARY,
+    CONFIG,
+    MASTER_ID,
+    PARAMETER,
+    PASSWORD,
+    SECRET_ID,
+    USER,
+    Harness,
+    Server,
+    connection_details,
+    make_schema,
+    rotation_variables,
+    server_context,
+    set_variables,
+    start_application,
+    start_rotation,
+)
+from testbed.aws import AWS, serve
+from testbed.fault_servers import FaultyDatabase, FaultyExtension, running
+from tools.commands import LOCAL
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +58,7 @@ def server() -> Iterator[Server]:
         f"CREATE USER {ADMINISTRATOR}@'%' IDENTIFIED BY '{ADMINISTRATOR}'",
         f"GRANT ALL ON *.* TO {ADMINISTRATOR}@'%' WITH GRANT OPTION",
     )
+    make_schema(server)
     try:
         yield server
     finally:
@@ -87,9 +67,11 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def trusted(server: Server) -> Iterator[None]:
+def trusted(server: Server, tmp_path: Path) -> Iterator[None]:
     """The package's root certificates are those of the throw-away authority."""
-    with mock.patch("database.ROOT_CERTIFICATES", server.certificates.ca):
+    certificates = tmp_path / "root-certificates.pem"
+    certificates.write_text(f"# us-east-1\n{server.certificates.ca.read_text()}")
+    with mock.patch("shared.database.ROOT_CERTIFICATES", certificates):
         yield
 
 
@@ -116,41 +98,17 @@ def aws(server: Server, trusted: None, monkeypatch: pytest.MonkeyPatch) -> Itera
             "ENV": "dev",
             "APP_CONFIG_PATH": "demoApp/app_config",
             "CREDS_PATH": SECRET_ID,
+            **rotation_variables(server),
         }
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         yield aws
 
 
-def connection_details(server: Server, **changed: object) -> dict[str, object]:
-    """What the secret holds after the deploy and before the first rotation."""
-    return {
-        "engine": "mysql",
-        "host": "localhost",
-        "port": server.mysql.port,
-        "dbname": server.database,
-        "username": "demoapp",
-        "password": CANARY + "first",
-        "masterarn": MASTER_ID,
-    } | changed
-
-
-@dataclass(frozen=True)
-class Context:
-    """Lambda's context object, as far as it is used."""
-
-    remaining_ms: int = 29_500
-
-    def get_remaining_time_in_millis(self) -> int:
-        return self.remaining_ms
-
-
 @pytest.fixture
 def rotate(aws: AWS) -> Callable[[], str]:
     """Take all four steps of a rotation and return the new version's id."""
-    from rotation import Rotation
-
-    rotation = Rotation()
+    rotation = start_rotation()
 
     def rotate() -> str:
         token = aws.stage_rotation(SECRET_ID)
@@ -162,20 +120,32 @@ def rotate(aws: AWS) -> Callable[[], str]:
 
 
 @pytest.fixture
-def environment(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Service]]:
+def environment(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Application]]:
     """Make an execution environment: an extension of its own, and what the function keeps."""
     extensions = []
 
-    def make(**environ: str) -> Service:
+    def make(**environ: str) -> Application:
         configuration = Configuration.read({**os.environ, **environ, "PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL": "NONE"})
-        extension = Extension(Configuration(**{**vars(configuration), "port": 0}), Upstream(configuration))
+        extension = ExtensionEmulator(Configuration(**{**vars(configuration), "port": 0}), Upstream(configuration))
         extension.ready.set()
         threading.Thread(target=extension.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         extensions.append(extension)
         monkeypatch.setenv("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", str(extension.server_address[1]))
-        return Service()
+        return start_application()
 
     yield make
     for extension in extensions:
         extension.shutdown()
         extension.server_close()
+
+
+@pytest.fixture
+def harness(aws: AWS, server: Server) -> Iterator[Harness]:
+    extension = FaultyExtension(None, None)
+    proxy = FaultyDatabase(server.mysql.port, server_context(server))
+    with running(extension, proxy), pytest.MonkeyPatch.context() as monkeypatch:
+        set_variables(monkeypatch, extension.port)
+        harness = Harness(extension, proxy, server, aws, monkeypatch, start_application())
+        harness.details = connection_details(server, port=proxy.port, username=USER, password=PASSWORD)
+        harness.heal()
+        yield harness

@@ -2,28 +2,30 @@
 
 import hashlib
 import socket
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import trustme
 from cryptography import x509
 
-from credentials import Credentials
-from database import ROOT_CERTIFICATES, Database
-from deadline import Deadline
-from errors import DependencyUnavailableError, TLSVerificationError
 from local.certificates import Certificates
 from local.mysql import MySQLServer
-from tests.lambda_src.conftest import CANARY, Server
+from shared.credentials import Credentials
+from shared.database import ROOT_CERTIFICATES, Database
+from shared.deadline import Deadline
+from shared.errors import ConfigurationError, DependencyUnavailableError, TLSVerificationError
+from testbed.application import CANARY, Server
 
 
-def _database() -> Database:
+def _database(region: str = "us-east-1") -> Database:
     deadline = Deadline()
     deadline.start(20)
-    return Database(deadline)
+    return Database(deadline, region)
 
 
 def _credentials(server: Server, **changed: Any) -> Credentials:
@@ -47,10 +49,14 @@ def test_the_right_server_is_talked_to_over_tls(server: Server) -> None:
     database.close()
 
 
+def test_tls_before_1_2_is_not_offered() -> None:
+    assert _database()._context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
 @pytest.mark.usefixtures("trusted")
 def test_a_server_of_another_name_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo
-    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest: real("127.0.0.1", *rest))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest, **more: real("127.0.0.1", *rest, **more))
     with pytest.raises(TLSVerificationError, match="Hostname mismatch"):
         _database().connect(_credentials(server, host="database.example"))
 
@@ -69,7 +75,7 @@ def expired(tmp_path: Path, server: Server) -> Iterator[int]:
     yesterday = datetime.now(UTC) - timedelta(days=1)
     issued = authority.issue_cert("localhost", not_before=yesterday - timedelta(days=1), not_after=yesterday)
     files = Certificates.within(server.mysql.folder.parent)
-    authority.cert_pem.write_to_path(files.ca)
+    files.ca.write_text(f"# us-east-1\n{authority.cert_pem.bytes().decode()}")
     issued.cert_chain_pems[0].write_to_path(files.certificate)
     issued.private_key_pem.write_to_path(files.key)
     mysql = MySQLServer(server.mysql.folder.parent / "expired", files)
@@ -79,7 +85,7 @@ def expired(tmp_path: Path, server: Server) -> Iterator[int]:
 
 
 def test_an_expired_certificate_is_refused(server: Server, expired: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("database.ROOT_CERTIFICATES", server.mysql.folder.parent / "ca.pem")
+    monkeypatch.setattr("shared.database.ROOT_CERTIFICATES", server.mysql.folder.parent / "ca.pem")
     with pytest.raises(TLSVerificationError, match="certificate has expired"):
         _database().connect(_credentials(server, port=expired))
 
@@ -94,18 +100,21 @@ def test_the_packaged_root_certificates_are_those_their_head_says_and_none_has_e
     assert [each for each in certificates if "RDS eu-central-1 Root CA RSA2048 G1" in each.subject.rfc4514_string()]
 
 
-@pytest.mark.parametrize(("region", "trusted"), [("eu-central-1", 3), ("us-east-1", 3), ("xx-north-9", 87), ("", 87)])
-def test_a_region_trusts_its_own_authorities_or_all_when_it_has_none(
-    monkeypatch: pytest.MonkeyPatch, region: str, trusted: int
-) -> None:
-    monkeypatch.setenv("AWS_REGION", region)
-    authorities = _database()._context.get_ca_certs()
-    assert len(authorities) == trusted
-    assert trusted == 87 or all(f"Amazon RDS {region} Root CA" in str(each["subject"]) for each in authorities)
+@pytest.mark.parametrize("region", ["eu-central-1", "us-east-1"])
+def test_a_region_trusts_its_own_authorities_alone(region: str) -> None:
+    authorities = _database(region)._context.get_ca_certs()
+    assert len(authorities) == 3
+    assert all(f"Amazon RDS {region} Root CA" in str(each["subject"]) for each in authorities)
+
+
+@pytest.mark.parametrize("region", ["xx-north-9", "", "us-east-1.*"])
+def test_a_region_without_root_certificates_is_named(region: str) -> None:
+    with pytest.raises(ConfigurationError, match="no root certificate of RDS for the region"):
+        _database(region)
 
 
 def test_a_package_without_root_certificates_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("database.ROOT_CERTIFICATES", Path("/nowhere.pem"))
+    monkeypatch.setattr("shared.database.ROOT_CERTIFICATES", Path("/nowhere.pem"))
     with pytest.raises(FileNotFoundError):
         _database()
 
@@ -121,5 +130,28 @@ def test_a_connection_past_its_age_is_not_trusted(server: Server, monkeypatch: p
     database = _database()
     database.connect(_credentials(server))
     assert database.is_connected
-    monkeypatch.setattr("database.AGE", -1.0)
+    monkeypatch.setattr("shared.database.AGE", -1.0)
+    assert not database.is_connected
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize(
+    "password", ["p\u00e4ssw\u00f6rd", "\u043f\u0430\u0440\u043e\u043b\u044c", "\u5bc6\u7801\U0001f511", "a b\t'\"\\%s"]
+)
+def test_a_password_may_have_any_letters(server: Server, password: str) -> None:
+    quoted = password.replace("\\", "\\\\").replace("'", "''")
+    server.execute("DROP USER IF EXISTS letters@'%'", f"CREATE USER letters@'%' IDENTIFIED BY '{quoted}'")
+    server.execute(f"GRANT SELECT ON `{server.database}`.* TO letters@'%'")
+    database = _database()
+    database.connect(_credentials(server, username="letters", password=password))
+    assert database.query("SELECT CURRENT_USER()") == ("letters@%",)
+    database.close()
+    server.execute("DROP USER letters@'%'")
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_connection_that_was_reset_is_not_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = _database()
+    database.connect(_credentials(server))
+    monkeypatch.setattr(database._connection, "_rfile", mock.Mock(peek=mock.Mock(side_effect=ConnectionResetError)))
     assert not database.is_connected

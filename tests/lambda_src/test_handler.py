@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from credentials import Credentials
-from errors import ConfigurationError, CredentialsRefusedError
-from handler import Service
-from tests.aws import AWS
-from tests.lambda_src.conftest import (
+from handler import Application
+from shared.credentials import Credentials
+from shared.errors import ConfigurationError, CredentialsRefusedError, SchemaVersionError
+from testbed.application import (
     CANARY,
     PARAMETER,
     SECRET_ID,
@@ -19,9 +18,10 @@ from tests.lambda_src.conftest import (
     Server,
     connection_details,
 )
+from testbed.aws import AWS
 
 Rotate = Callable[[], str]
-Environment = Callable[..., Service]
+Environment = Callable[..., Application]
 
 
 def _connections(server: Server) -> int:
@@ -38,7 +38,9 @@ def logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
-def test_the_answer_is_the_seeds_sentence_and_what_the_database_says(rotate: Rotate, environment: Environment) -> None:
+def test_the_answer_is_the_aws_samples_sentence_and_what_the_database_says(
+    rotate: Rotate, environment: Environment
+) -> None:
     rotate()
     answer = environment().handle({}, Context())
     config = '{"enableVersion": true, "version": 1, "app": "DemoApp"}'
@@ -46,6 +48,8 @@ def test_the_answer_is_the_seeds_sentence_and_what_the_database_says(rotate: Rot
     assert answer == {
         "message": f"DemoApp successfully loaded config {config} and connected to RDS database dev_DB!",
         "database": "dev_DB",
+        "notes": 0,
+        "schemaVersion": 1,
         "tlsVersion": "TLSv1.3",
     }
     json.dumps(answer)
@@ -82,9 +86,9 @@ def test_both_values_are_asked_of_the_extension_each_time_and_of_aws_once(
 ) -> None:
     rotate()
     aws.calls.clear()
-    service = environment()
+    application = environment()
     for _ in range(10):
-        service.handle({}, Context())
+        application.handle({}, Context())
     assert aws.calls == {"GetParameter": 1, "GetSecretValue": 1}
 
 
@@ -92,10 +96,10 @@ def test_one_connection_serves_all_invocations(
     server: Server, rotate: Rotate, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     rotate()
-    service = environment()
+    application = environment()
     before = _connections(server)
     for _ in range(10):
-        service.handle({}, Context())
+        application.handle({}, Context())
     assert _connections(server) == before + 1
     records = _events(caplog, "invocation.finished")
     assert [record["connection_reused"] for record in records] == [False] + [True] * 9
@@ -113,10 +117,10 @@ def test_a_dead_connection_is_replaced_unseen_by_the_caller(
     server: Server, rotate: Rotate, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     rotate()
-    service = environment()
-    service.handle({}, Context())
+    application = environment()
+    application.handle({}, Context())
     _kill_connections(server)
-    assert service.handle({}, Context())["database"] == "dev_DB"
+    assert application.handle({}, Context())["database"] == "dev_DB"
     assert len(_events(caplog, "database.reconnecting")) == 1
     assert _events(caplog, "invocation.finished")[-1]["connection_reused"] is False
 
@@ -129,12 +133,12 @@ def _kill_connections(server: Server) -> None:
 
 def test_an_open_connection_outlives_a_rotation(server: Server, rotate: Rotate, environment: Environment) -> None:
     rotate()
-    service = environment()
-    service.handle({}, Context())
+    application = environment()
+    application.handle({}, Context())
     before = _connections(server)
     for _ in range(3):
         rotate()
-        service.handle({}, Context())
+        application.handle({}, Context())
     # The rotations' own test logins, and not one of the function's.
     assert _connections(server) == before + 3
 
@@ -143,12 +147,12 @@ def test_cached_credentials_serve_a_new_connection_until_the_rotation_after_next
     aws: AWS, server: Server, rotate: Rotate, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     rotate()
-    service = environment()
-    service.handle({}, Context())
+    application = environment()
+    application.handle({}, Context())
     rotate()
     _kill_connections(server)
     aws.calls.clear()
-    service.handle({}, Context())
+    application.handle({}, Context())
     assert not aws.calls
     assert not _events(caplog, "credentials.refreshed")
 
@@ -157,14 +161,14 @@ def test_after_two_rotations_the_secret_is_read_once_around_the_cache(
     aws: AWS, server: Server, rotate: Rotate, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     stale = rotate()
-    service = environment()
-    service.handle({}, Context())
+    application = environment()
+    application.handle({}, Context())
     rotate()
     fresh = rotate()
     _kill_connections(server)
     aws.calls.clear()
     before = _connections(server)
-    assert service.handle({}, Context())["database"] == "dev_DB"
+    assert application.handle({}, Context())["database"] == "dev_DB"
     assert aws.calls == {"GetSecretValue": 1}
     # One login refused, one accepted.
     assert _connections(server) == before + 2
@@ -175,14 +179,14 @@ def test_after_two_rotations_the_secret_is_read_once_around_the_cache(
 
 def test_a_version_once_refused_is_not_tried_again(server: Server, rotate: Rotate, environment: Environment) -> None:
     rotate()
-    service = environment()
-    service.handle({}, Context())
+    application = environment()
+    application.handle({}, Context())
     rotate()
     rotate()
     for logins in (2, 1, 1):
         _kill_connections(server)
         before = _connections(server)
-        service.handle({}, Context())
+        application.handle({}, Context())
         assert _connections(server) == before + logins
 
 
@@ -192,11 +196,11 @@ def test_a_password_changed_behind_secrets_managers_back_is_a_credentials_error(
     token = rotate()
     user = aws.current(SECRET_ID)[1]["username"]
     server.execute(f"ALTER USER {user}@'%' IDENTIFIED BY 'other'")
-    service = environment()
+    application = environment()
     for logins in (1, 1, 1):
         before = _connections(server)
         with pytest.raises(CredentialsRefusedError, match=f"version_id={token}"):
-            service.handle({}, Context())
+            application.handle({}, Context())
         assert _connections(server) == before + logins
 
 
@@ -206,11 +210,11 @@ def test_recovery_is_immediate_once_the_secret_is_right(
     rotate()
     value = aws.current(SECRET_ID)[1]
     server.execute(f"ALTER USER {value['username']}@'%' IDENTIFIED BY 'other'")
-    service = environment()
+    application = environment()
     with pytest.raises(CredentialsRefusedError):
-        service.handle({}, Context())
+        application.handle({}, Context())
     aws.set_current(SECRET_ID, value | {"password": "other"})
-    assert service.handle({}, Context())["database"] == "dev_DB"
+    assert application.handle({}, Context())["database"] == "dev_DB"
 
 
 def test_recovery_is_immediate_once_the_database_is_right(
@@ -219,14 +223,14 @@ def test_recovery_is_immediate_once_the_database_is_right(
     rotate()
     value = aws.current(SECRET_ID)[1]
     server.execute(f"ALTER USER {value['username']}@'%' IDENTIFIED BY 'other'")
-    service = environment()
+    application = environment()
     with pytest.raises(CredentialsRefusedError):
-        service.handle({}, Context())
+        application.handle({}, Context())
     server.execute(f"ALTER USER {value['username']}@'%' IDENTIFIED BY '{value['password']}'")
-    assert service.handle({}, Context())["database"] == "dev_DB"
+    assert application.handle({}, Context())["database"] == "dev_DB"
     _kill_connections(server)
     before = _connections(server)
-    service.handle({}, Context())
+    application.handle({}, Context())
     assert _connections(server) == before + 1
 
 
@@ -245,15 +249,15 @@ def test_with_too_little_time_left_it_fails_in_words(rotate: Rotate, environment
 def test_no_secret_is_in_any_record_or_error(
     aws: AWS, rotate: Rotate, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, "demoapp")
+    caplog.set_level(logging.DEBUG)
     rotate()
-    service = environment()
-    service.handle({}, Context())
+    application = environment()
+    application.handle({}, Context())
     aws.set_current(SECRET_ID, {"host": "", "password": CANARY})
     password = aws.secrets[SECRET_ID]
     with pytest.raises(ConfigurationError) as failed:
         environment().handle({}, Context())
-    seen = repr([vars(record) for record in caplog.records if record.name.startswith("demoapp")]) + repr(failed.value)
+    seen = repr([(record.getMessage(), vars(record)) for record in caplog.records]) + repr(failed.value)
     for version in password.values():
         assert json.loads(version["SecretString"])["password"] not in seen
     assert CANARY not in seen
@@ -262,10 +266,10 @@ def test_no_secret_is_in_any_record_or_error(
 def test_what_nobody_foresaw_is_no_ok_in_the_log(
     environment: Environment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = environment()
-    monkeypatch.delenv("APP_CONFIG_PATH")
+    application = environment()
+    monkeypatch.setattr("queries.answer", lambda *_: {"a": 1}["missing"])
     with pytest.raises(KeyError):
-        service.handle({}, Context())
+        application.handle({}, Context())
     (record,) = _events(caplog, "invocation.finished")
     assert record["outcome"] == "KeyError"
 
@@ -327,3 +331,27 @@ def test_details_for_the_tests_are_what_the_deploy_writes(server: Server) -> Non
 @pytest.mark.parametrize("date", [None, "", "2026", "2026-01-01", "Nov 16, 2022, 8:22:40 AM", "1523477145.713", 1, {}])
 def test_credentials_of_an_unknown_date_have_no_age(date: object) -> None:
     assert Credentials.parse({"SecretString": json.dumps(VALID), "CreatedDate": date}).age_hours is None
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("UPDATE schema_history SET finished_at = NULL", "UPDATE schema_history SET finished_at = NOW()"),
+        ("RENAME TABLE schema_history TO elsewhere", "RENAME TABLE elsewhere TO schema_history"),
+    ],
+)
+def test_an_older_schema_is_refused_until_it_is_migrated(
+    server: Server, rotate: Rotate, environment: Environment, older: str, newer: str
+) -> None:
+    rotate()
+    application = environment()
+    server.execute(f"USE {server.database}", older)
+    try:
+        for _ in range(2):
+            with pytest.raises(
+                SchemaVersionError, match="schema version 0, where this version of the function needs 1"
+            ):
+                application.handle({}, Context())
+    finally:
+        server.execute(f"USE {server.database}", newer)
+    assert application.handle({}, Context())["schemaVersion"] == 1

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import errors
-from credentials import Credentials
-from deadline import Deadline
-from extension import Extension
-from handler import Service
-from json_object import json_object
-from tests.lambda_src.conftest import CANARY
-from tests.lambda_src.faulty import FaultyExtension, respond, running, send
+from handler import Application
+from shared import errors
+from shared.credentials import Credentials
+from shared.deadline import Deadline
+from shared.environment import ServingEnvironment
+from shared.extension import ExtensionClient
+from shared.json_object import json_object
+from testbed.application import CANARY
+from testbed.fault_servers import FaultyExtension, respond, running, send
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -64,15 +65,16 @@ def test_what_breaks_parsers_is_nothing(text: str | bytes) -> None:
 
 @given(value=JSON.map(json.dumps) | st.text() | JSON)
 def test_any_parameter_is_a_configuration_or_a_configuration_error(value: object) -> None:
-    service = Service.__new__(Service)
+    application = Application.__new__(Application)
+    application._environment = ServingEnvironment("/x", "secret", "us-east-1", 2773)
 
     class Answering:
         def parameter(self, _: str) -> dict[str, Any]:
             return {"Value": value}
 
-    service._extension = Answering()  # type: ignore[assignment]
+    application._extension = Answering()  # type: ignore[assignment]
     try:
-        assert isinstance(service._config("/x")["enableVersion"], bool)
+        assert isinstance(application._config()["enableVersion"], bool)
     except errors.ConfigurationError:
         return
 
@@ -97,7 +99,6 @@ def test_any_answer_of_the_extension_is_an_object_or_one_of_the_errors_in_time(
     raw: bool,  # noqa: FBT001
 ) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", str(scripted.port))
         monkeypatch.setenv("AWS_SESSION_TOKEN", CANARY)
         scripted.script.clear()
         scripted.script.extend([send(body) if raw else respond(status, body)] * 20)
@@ -105,7 +106,7 @@ def test_any_answer_of_the_extension_is_an_object_or_one_of_the_errors_in_time(
         deadline.start(0.4)
         started = time.monotonic()
         try:
-            assert isinstance(Extension(deadline).secret("name"), dict)
+            assert isinstance(ExtensionClient(deadline, scripted.port).secret("name"), dict)
         except (errors.ConfigurationError, errors.DependencyUnavailableError) as error:
             for link in _chain(error):
                 assert CANARY not in repr(link) + repr(vars(link))
@@ -114,7 +115,7 @@ def test_any_answer_of_the_extension_is_an_object_or_one_of_the_errors_in_time(
 
 def test_errors_say_their_facts_and_loggers_can_take_them(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    error = errors.DependencyUnavailableError("x: y", stage="connect", attempts=3)
-    assert str(error) == "x: y (stage=connect, attempts=3)"
+    error = errors.DependencyUnavailableError("x: y", operation="connect", attempts=3)
+    assert str(error) == "x: y (operation=connect, attempts=3)"
     assert str(errors.QueryFailedError("z")) == "z"
     logging.getLogger("demoapp").info("event", extra=error.facts)

@@ -1,17 +1,16 @@
 """The whole application in the emulated cloud, by the real CDK: what is deployed is what answers."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from local.install import LOCAL, ROOT
-from local.running import CloudError, LocalCloud
+from local.cloud import CloudError, LocalCloud
+from tests.conftest import assembly, local_cloud
 from tests.local.conftest import wait_for_rotation
+from tools.commands import ROOT
 
 
 def test_the_deployed_function_answers(invoke: Callable[[], dict[str, Any]]) -> None:
@@ -79,7 +78,7 @@ def test_deploying_again_changes_nothing(cloud: LocalCloud) -> None:
 
 
 def test_the_diff_is_empty(cloud: LocalCloud) -> None:
-    printed = cloud.cdk("diff", "--all", "--fail", f"--output={cloud.folder / 'cdk.out'}")
+    printed = cloud.cdk("diff", "--all", "--fail", f"--app={assembly()}")
     assert "Number of stacks with differences: 0" in printed
 
 
@@ -108,7 +107,7 @@ def test_a_version_that_cannot_answer_fails_the_deploy_and_callers_keep_the_one_
     parameters.put_parameter(Name=outputs["ParameterName"], Value="no JSON", Overwrite=True)
     try:
         with pytest.raises(CloudError, match="ConfigurationError"):
-            cloud.deploy("parameter_ttl=60")
+            cloud.deploy(assembly=assembly("parameter_ttl=60"))
     finally:
         parameters.put_parameter(Name=outputs["ParameterName"], Value=good, Overwrite=True)
     (stack,) = cloud.client("cloudformation").describe_stacks(StackName="Dev-Service")["Stacks"]
@@ -116,8 +115,9 @@ def test_a_version_that_cannot_answer_fails_the_deploy_and_callers_keep_the_one_
     answer = invoke()
     assert answer["error"] is None
     assert answer["version"] == version
-    cloud.deploy("parameter_ttl=60")
+    cloud.deploy(assembly=assembly("parameter_ttl=60"))
     assert invoke()["version"] != version
+    cloud.deploy(assembly=assembly())
 
 
 def test_an_alarm_hears_of_what_the_handler_logs(cloud: LocalCloud) -> None:
@@ -133,19 +133,14 @@ def test_an_alarm_hears_of_what_the_handler_logs(cloud: LocalCloud) -> None:
 
 @pytest.fixture
 def second_cloud() -> Iterator[LocalCloud]:
-    cloud = LocalCloud(LOCAL / f"test-{os.getpid()}-second")
-    try:
-        cloud.start()
+    with local_cloud("second") as cloud:
         cloud.bootstrap()
         yield cloud
-    finally:
-        cloud.stop()
-        shutil.rmtree(cloud.folder)
 
 
 def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud: LocalCloud) -> None:
-    context = ("env=prod", "egress=nat", "database_name=shop", "rotation_days=7")
-    second_cloud.deploy(*context)
+    prod = assembly("env=prod", "egress=nat", "database_name=shop", "rotation_days=7")
+    second_cloud.deploy(assembly=prod)
     function_name = second_cloud.outputs("Prod-Service")["FunctionName"]
     client = second_cloud.client("lambda")
     answer = json.loads(client.invoke(FunctionName=function_name)["Payload"].read())
@@ -158,7 +153,23 @@ def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud:
     cloudformation = second_cloud.client("cloudformation")
     for stack in ("Network", "Database", "Service", "Monitoring"):
         cloudformation.update_termination_protection(StackName=f"Prod-{stack}", EnableTerminationProtection=False)
+    with pytest.raises(CloudError, match="Cannot delete protected DB Instance"):
+        second_cloud.destroy()
+    second_cloud.client("rds").modify_db_instance(
+        DBInstanceIdentifier="prod-demoapp", DeletionProtection=False, ApplyImmediately=True
+    )
     second_cloud.destroy()
     assert not process.exists()
     left = cloudformation.describe_stacks()["Stacks"]
     assert [stack["StackName"] for stack in left] == ["CDKToolkit"]
+    # The logs stay, under fixed names, and are in the way of the next prod until they are deleted.
+    logs = second_cloud.client("logs")
+    for log in ("error", "slowquery"):
+        assert logs.describe_log_groups(logGroupNamePrefix=f"/aws/rds/instance/prod-demoapp/{log}")["logGroups"]
+    with pytest.raises(CloudError, match="already exists"):
+        second_cloud.deploy(assembly=prod)
+    for log in ("error", "slowquery"):
+        logs.delete_log_group(logGroupName=f"/aws/rds/instance/prod-demoapp/{log}")
+    cloudformation.update_termination_protection(StackName="Prod-Database", EnableTerminationProtection=False)
+    second_cloud.deploy(assembly=prod)
+    assert "FunctionError" not in client.invoke(FunctionName=second_cloud.outputs("Prod-Service")["FunctionName"])

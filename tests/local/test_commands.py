@@ -1,15 +1,23 @@
-"""`make demo`, `make up` and `make down`, as a person types them."""
+"""`make demo`, `make up` and `make down`, as a person types them, and however they end."""
 
+import os
 import re
+import signal
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from local.__main__ import EXPORTS, UP
-from local.install import LOCAL, ROOT, environment
-from local.running import LocalCloud
+from local.__main__ import DEMO as DEMO_FOLDER
+from local.__main__ import EXPORTS, UP, write_exports
+from local.cloud import LocalCloud
+from local.processes import SIGNALS
+from tests.conftest import assembly
+from tools.commands import ROOT, environment
 
-DEMO = LocalCloud(LOCAL / "demo")
+DEMO = LocalCloud(DEMO_FOLDER)
 
 
 def _make(target: str) -> str:
@@ -20,15 +28,15 @@ def _make(target: str) -> str:
 
 
 def _shown(printed: str) -> list[str]:
-    """The demo's steps and its summary, without what differs from run to run."""
-    lines = [line.strip() for line in printed.splitlines() if line.strip().startswith(("▸", "✓"))]
+    """The demo's summary, without what differs from run to run."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip().startswith("✓")]
     return [re.sub(r"\d+(\.\d+)?", "0", re.sub(r"from \d\S+$", "from the server", line)) for line in lines]
 
 
 @pytest.mark.skipif(DEMO.is_running, reason="somebody's demo is running")
 def test_the_demo_shows_what_the_readme_says() -> None:
     printed = _make("demo")
-    (transcript,) = re.findall(r"^```text\n(▸.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (transcript,) = re.findall(r"^```text\n(  ✓.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     assert _shown(printed) == _shown(transcript)
     assert not DEMO.is_running
 
@@ -49,3 +57,121 @@ def test_up_leaves_a_cloud_that_any_client_finds_and_down_ends_it() -> None:
     assert not UP.exists()
     assert not EXPORTS.exists()
     assert _make("down") == "nothing is running\n"
+
+
+def _processes() -> set[str]:
+    """The command lines of this clone's processes of the demo and of `up`, this process's own workers left out."""
+    listed = subprocess.run(["ps", "-ww", "-A", "-o", "stat=,command="], capture_output=True, text=True).stdout
+    groups = {str(LocalCloud(each)._given.get("pid")) for each in (UP, DEMO_FOLDER)}
+    by_group = subprocess.run(["ps", "-ww", "-A", "-o", "pgid=,stat=,command="], capture_output=True, text=True).stdout
+    left = {line for line in by_group.splitlines() if line.split()[0] in groups and not line.split()[1].startswith("Z")}
+    return left | {line for line in listed.splitlines() if f"{UP}/" in line or f"{DEMO_FOLDER}/" in line}
+
+
+STEPS = {
+    "demo": ["start an emulated cloud", "cdk bootstrap", "cdk deploy", "invoke the function", "rotate the password"],
+    "up": ["starting the cloud", "cdk bootstrap", "cdk deploy"],
+}
+INTERRUPTIONS = [
+    (command, step, number, ignored)
+    for command, steps in STEPS.items()
+    for step in steps
+    for number in (*SIGNALS, signal.SIGKILL)
+    for ignored in (False, True)
+]
+"""Every signal at every step, started as a person starts it and as a script does in the background."""
+QUICK = [
+    ("demo", "cdk bootstrap", signal.SIGTERM, False),
+    ("demo", "cdk deploy", signal.SIGHUP, False),
+    ("demo", "cdk deploy", signal.SIGKILL, False),
+    ("up", "cdk bootstrap", signal.SIGINT, True),
+    ("up", "cdk deploy", signal.SIGKILL, True),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "step", "number", "ignored"),
+    [
+        pytest.param(*each, marks=[] if each in QUICK else pytest.mark.interruptions, id="-".join(map(str, each)))
+        for each in INTERRUPTIONS
+    ],
+)
+def test_however_a_command_ends_nothing_stays_and_the_next_one_works(
+    command: str,
+    step: str,
+    number: signal.Signals,
+    ignored: bool,  # noqa: FBT001
+) -> None:
+    module = ["-m", "local.demo"] if command == "demo" else ["-m", "local", "up"]
+    trapped = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"] if ignored else []
+    started = subprocess.Popen(
+        [*trapped, sys.executable, "-u", *module],
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert started.stdout
+    seen = b""
+    while step.encode() not in seen:
+        byte = started.stdout.read(1)
+        assert byte, seen.decode()
+        seen += byte
+    time.sleep(0.3)  # Into the step: where exactly does not matter.
+    started.send_signal(number)
+    started.communicate()
+    assert started.returncode != 0
+    if number != signal.SIGKILL and command == "demo":
+        assert _processes() == set()
+    # A command that was killed leaves its cloud, which the next command ends.
+    assert subprocess.run([sys.executable, "-m", "local", "down"], cwd=ROOT, env=environment()).returncode == 0
+    assert _processes() == set()
+
+
+def test_up_goes_on_where_an_interrupted_bootstrap_ended() -> None:
+    cloud = LocalCloud(UP)
+    cloud.start()
+    assert cloud.is_running
+    assert not cloud.is_bootstrapped
+    try:
+        assert "cdk bootstrap" in _make("up")
+        assert LocalCloud(UP).is_bootstrapped
+    finally:
+        _make("down")
+        cloud.stop()
+
+
+def test_what_a_killed_cloud_has_left_is_ended() -> None:
+    cloud = LocalCloud(DEMO_FOLDER)
+    cloud.start()
+    cloud.bootstrap()
+    cloud.deploy(assembly=assembly())
+    assert len(_processes()) >= 3
+    os.kill(cloud._given["pid"], signal.SIGKILL)
+    assert _make("down") == "ending the cloud\n"
+    assert _processes() == set()
+    cloud.stop()
+
+
+def test_an_empty_state_file_is_no_cloud(tmp_path: Path) -> None:
+    (tmp_path / "cloud.json").touch()
+    cloud = LocalCloud(tmp_path)
+    assert not cloud.is_running
+    cloud.stop()
+
+
+def test_exports_that_others_could_read_are_written_anew(cloud: LocalCloud, tmp_path: Path) -> None:
+    exports = tmp_path / "env"
+    exports.write_text("old")
+    exports.chmod(0o644)
+    write_exports(cloud, exports)
+    assert exports.stat().st_mode & 0o077 == 0
+
+
+def test_a_terminal_that_knows_ascii_alone_is_no_reason_to_fail() -> None:
+    program = "from local.processes import set_up_terminal; set_up_terminal(); print('\u25b8 \u2713')"
+    variables = environment() | {"PYTHONIOENCODING": "ascii"}
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert run.stdout == "? ?\n", run.stderr

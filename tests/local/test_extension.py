@@ -15,13 +15,15 @@ from urllib.parse import quote
 
 import pytest
 
-from deadline import Deadline
-from extension import Extension as Client
-from local.extension import TOKEN_HEADER, Cache, Configuration, Extension
+from local.extension import TOKEN_HEADER, Cache, Configuration, ExtensionEmulator
+from local.extension.__main__ import TOKEN_FILE
 from local.extension.upstream import _go_json
-from local.install import ROOT
 from local.mysql import free_port
-from tests.aws import AWS, serve
+from local.processes import SIGNALS
+from shared.deadline import Deadline
+from shared.extension import ExtensionClient
+from testbed.aws import AWS, serve
+from tools.commands import ROOT
 
 TOKEN = "session-token"
 SECRET = {
@@ -58,7 +60,7 @@ class Upstream:
 class Served:
     """A served extension and a plain HTTP client for it."""
 
-    def __init__(self, extension: Extension, upstream: Upstream) -> None:
+    def __init__(self, extension: ExtensionEmulator, upstream: Upstream) -> None:
         self.extension = extension
         self.upstream = upstream
 
@@ -75,7 +77,7 @@ class Served:
 def _serve(**environ: str) -> Iterator[Served]:
     configuration = Configuration.read({"AWS_SESSION_TOKEN": TOKEN, **environ})
     upstream = Upstream()
-    extension = Extension(Configuration(**{**vars(configuration), "port": 0}), upstream)
+    extension = ExtensionEmulator(Configuration(**{**vars(configuration), "port": 0}), upstream)
     threading.Thread(target=extension.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
         yield Served(extension, upstream)
@@ -239,9 +241,27 @@ def test_the_least_recently_used_goes_first_and_both_services_share_one_size() -
 
 
 def test_the_documented_defaults() -> None:
-    assert Configuration.read({}) == Configuration(
-        port=2773, cache_size=1000, parameter_ttl=300, secret_ttl=300, max_connections=3, log_level="INFO"
+    assert Configuration.read({"AWS_SESSION_TOKEN": TOKEN}) == Configuration(
+        port=2773, cache_size=1000, parameter_ttl=300, secret_ttl=300, max_connections=3, log_level="INFO", token=TOKEN
     )
+
+
+def test_without_a_session_token_it_makes_one_that_nobody_guesses_or_sees() -> None:
+    first, second = Configuration.read({}), Configuration.read({})
+    assert len(first.token) >= 32
+    assert first.token != second.token
+    assert first.token not in repr(first)
+
+
+@pytest.mark.parametrize(
+    "host", ["attacker.example", "attacker.example:2773", "", "localhost.attacker.example", "[::1]"]
+)
+def test_a_page_that_reaches_it_under_another_name_is_refused(served: Served, host: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.extension.server_address[1], timeout=5)
+    connection.request("GET", SECRET_PATH, headers={TOKEN_HEADER: TOKEN, "Host": host})
+    assert connection.getresponse().status == 403
+    connection.close()
+    assert not served.upstream.asked
 
 
 def test_a_longer_ttl_is_shortened_and_milliseconds_are_seconds() -> None:
@@ -276,7 +296,10 @@ def test_the_body_is_json_that_any_parser_undoes(served: Served) -> None:
     assert json.loads(served.get(SECRET_PATH)[1])["SecretString"] == SECRET["SecretString"]
 
 
-def test_alone_it_serves_a_handler_on_a_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ended_by", SIGNALS, ids=lambda each: each.name)
+def test_alone_it_serves_a_handler_on_a_laptop_and_ends_on_a_signal(
+    monkeypatch: pytest.MonkeyPatch, ended_by: signal.Signals
+) -> None:
     aws = AWS()
     odd = "a/b+c=d.e@f-g&h#i%j k\u00fc"
     aws.add_secret(odd, {"a": 1})
@@ -291,20 +314,26 @@ def test_alone_it_serves_a_handler_on_a_laptop(monkeypatch: pytest.MonkeyPatch) 
             "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(port),
         }
         command = [sys.executable, "-m", "local.extension"]
+        # As a shell starts a job in the background: with SIGINT ignored.
+        command = ["sh", "-c", 'trap "" INT HUP; exec "$@"', "sh", *command]
         alone = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True)
         try:
             assert alone.stderr is not None
             assert "Serving on port" in alone.stderr.readline()
             for name, value in variables.items():
                 monkeypatch.setenv(name, value)
-            monkeypatch.setenv("AWS_SESSION_TOKEN", "any")
+            assert "no session token" in alone.stderr.readline()
+            alone.stderr.readline()
+            assert TOKEN_FILE.stat().st_mode & 0o077 == 0
+            monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN_FILE.read_text())
             deadline = Deadline()
             deadline.start(10)
-            client = Client(deadline)
+            client = ExtensionClient(deadline, port)
             assert client.secret(odd)["SecretString"] == '{"a": 1}'
             assert client.parameter("/dev/x")["Value"] == "value"
-            alone.send_signal(signal.SIGINT)
-            assert alone.wait(5) == 0
+            alone.send_signal(ended_by)
+            assert alone.wait(20) == 0
+            assert not TOKEN_FILE.exists()
         finally:
             alone.kill()
             alone.communicate()

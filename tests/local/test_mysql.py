@@ -9,13 +9,13 @@ import pymysql
 import pytest
 
 from local.certificates import create
-from local.install import LOCAL
 from local.mysql import MySQLServer
+from tools.commands import LOCAL
 
 
-@pytest.fixture
-def closed_folder() -> Iterator[Path]:
-    folder = LOCAL / f"test-closed-{os.getpid()}"
+@pytest.fixture(params=["closed", "with a space, \u00e4 and 'quotes'"])
+def closed_folder(request: pytest.FixtureRequest) -> Iterator[Path]:
+    folder = LOCAL / f"test-{request.param}-{os.getpid()}"
     folder.mkdir(mode=0o700, parents=True)
     yield folder
     shutil.rmtree(folder)

@@ -1,19 +1,8 @@
 """The package that a real synthesis makes."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
-
-from local.install import ROOT, environment
-
-
-@pytest.fixture(scope="session")
-def synthesised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that a real synthesis of dev has written."""
-    out = tmp_path_factory.mktemp("synthesised")
-    subprocess.run(["cdk", "synth", "--quiet", "--output", out], cwd=ROOT, env=environment(), check=True)
-    return out
 
 
 @pytest.fixture(scope="session")

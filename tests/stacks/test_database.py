@@ -5,14 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aws_cdk.assertions import Capture, Match
 
 from tests.conftest import Templates
 
+INSTANCE = "AWS::RDS::DBInstance"
 PASSWORD_CHARACTERS = 30
 
 
 def _instance(templates: Templates) -> dict[str, Any]:
-    return templates.only("AWS::RDS::DBInstance")
+    return templates.only(INSTANCE)
 
 
 def _key(templates: Templates) -> str:
@@ -22,44 +24,50 @@ def _key(templates: Templates) -> str:
 
 
 def test_it_is_multi_az_private_and_encrypted_with_our_key(templates: Templates) -> None:
-    instance = _instance(templates)
-    assert instance["MultiAZ"] is True
-    assert instance["PubliclyAccessible"] is False
-    assert instance["StorageEncrypted"] is True
-    assert instance["StorageType"] == "gp3"
-    assert instance["KmsKeyId"] == {"Fn::GetAtt": [_key(templates), "Arn"]}
-    assert instance["CACertificateIdentifier"] == "rds-ca-rsa2048-g1"
+    templates.database.has_resource_properties(
+        INSTANCE,
+        {
+            "MultiAZ": True,
+            "PubliclyAccessible": False,
+            "StorageEncrypted": True,
+            "StorageType": "gp3",
+            "KmsKeyId": {"Fn::GetAtt": [_key(templates), "Arn"]},
+            "CACertificateIdentifier": "rds-ca-rsa2048-g1",
+        },
+    )
 
 
 def test_it_is_patched_and_watched(templates: Templates) -> None:
-    instance = _instance(templates)
-    assert instance["AutoMinorVersionUpgrade"] is True
-    assert instance["MonitoringInterval"] == 60
-    assert instance["CopyTagsToSnapshot"] is True
+    templates.database.has_resource_properties(
+        INSTANCE, {"AutoMinorVersionUpgrade": True, "MonitoringInterval": 60, "CopyTagsToSnapshot": True}
+    )
 
 
 def test_its_key_is_the_secrets_too_and_every_key_is_rotated(templates: Templates) -> None:
-    assert templates.only("AWS::SecretsManager::Secret")["KmsKeyId"] == {"Fn::GetAtt": [_key(templates), "Arn"]}
+    secrets = [each["Properties"] for each in templates.resources("AWS::SecretsManager::Secret").values()]
+    assert [each["KmsKeyId"] for each in secrets] == [{"Fn::GetAtt": [_key(templates), "Arn"]}] * 2
     keys = templates.resources("AWS::KMS::Key").values()
     assert [each["Properties"]["EnableKeyRotation"] for each in keys] == [True, True]
 
 
 def test_secrets_manager_calls_the_rotation_function_in_this_accounts_name_alone(templates: Templates) -> None:
-    permission = templates.only("AWS::Lambda::Permission")
-    assert permission["Principal"] == "secretsmanager.amazonaws.com"
-    assert permission["SourceAccount"] == {"Ref": "AWS::AccountId"}
+    templates.database.all_resources_properties(
+        "AWS::Lambda::Permission",
+        {"Principal": "secretsmanager.amazonaws.com", "SourceAccount": {"Ref": "AWS::AccountId"}},
+    )
+    assert templates.only("AWS::Lambda::Permission")
 
 
 def test_plaintext_and_old_tls_are_refused(templates: Templates) -> None:
-    parameters = templates.only("AWS::RDS::DBParameterGroup")["Parameters"]
-    assert parameters["require_secure_transport"] == "1"
-    assert parameters["tls_version"] == "TLSv1.2,TLSv1.3"
+    parameters = {"require_secure_transport": "1", "tls_version": "TLSv1.2,TLSv1.3"}
+    templates.database.has_resource_properties("AWS::RDS::DBParameterGroup", {"Parameters": parameters})
 
 
 def test_extended_support_is_never_bought_silently(templates: Templates, synthesise: Callable[..., Templates]) -> None:
-    assert _instance(templates)["EngineLifecycleSupport"] == "open-source-rds-extended-support-disabled"
-    chosen = synthesise(engine_version="8.0")
-    assert _instance(chosen)["EngineLifecycleSupport"] == "open-source-rds-extended-support"
+    disabled = {"EngineLifecycleSupport": "open-source-rds-extended-support-disabled"}
+    templates.database.has_resource_properties(INSTANCE, disabled)
+    chosen = synthesise(engine_version="8.0", extended_support="true")
+    chosen.database.has_resource_properties(INSTANCE, {"EngineLifecycleSupport": "open-source-rds-extended-support"})
 
 
 def test_its_logs_are_kept_for_a_stated_time(templates: Templates) -> None:
@@ -73,7 +81,7 @@ def test_its_logs_are_kept_for_a_stated_time(templates: Templates) -> None:
     assert set(instance["EnableCloudwatchLogsExports"]) == {"error", "slowquery"}
 
 
-DATA = ("AWS::RDS::DBInstance", "AWS::SecretsManager::Secret", "AWS::KMS::Key", "AWS::Logs::LogGroup")
+DATA = (INSTANCE, "AWS::SecretsManager::Secret", "AWS::KMS::Key", "AWS::Logs::LogGroup")
 
 
 @pytest.mark.parametrize("egress", ["endpoints", "nat"])
@@ -81,47 +89,56 @@ def test_production_data_outlives_its_stack(synthesise: Callable[..., Templates]
     templates = synthesise(env="prod", egress=egress)
     for kind in DATA:
         for logical_id, resource in templates.resources(kind).items():
-            assert resource["DeletionPolicy"] == ("Snapshot" if kind == "AWS::RDS::DBInstance" else "Retain"), (
-                logical_id
-            )
-            assert resource["UpdateReplacePolicy"] == resource["DeletionPolicy"], logical_id
-    assert _instance(templates)["DeletionProtection"] is True
-    assert _instance(templates)["DeleteAutomatedBackups"] is False
-    assert _instance(templates)["BackupRetentionPeriod"] >= 14
+            # A first deploy that fails leaves nothing that is in the way of the next.
+            kept = ("Snapshot", "Snapshot") if kind == INSTANCE else ("RetainExceptOnCreate", "Retain")
+            assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == kept, logical_id
+    templates.database.has_resource_properties(
+        INSTANCE, {"DeletionProtection": True, "DeleteAutomatedBackups": False, "BackupRetentionPeriod": 14}
+    )
 
 
 def test_a_dev_stack_leaves_nothing_behind(synthesise: Callable[..., Templates]) -> None:
     templates = synthesise(env="dev")
     for kind in DATA:
         assert {resource["DeletionPolicy"] for resource in templates.resources(kind).values()} == {"Delete"}
-    assert _instance(templates)["DeletionProtection"] is False
-    assert _instance(templates)["DeleteAutomatedBackups"] is True
+    templates.database.has_resource_properties(INSTANCE, {"DeletionProtection": False, "DeleteAutomatedBackups": True})
 
 
 def test_the_masters_password_is_rds_own(templates: Templates) -> None:
-    instance = _instance(templates)
-    assert instance["ManageMasterUserPassword"] is True
-    assert "MasterUserPassword" not in instance
-    assert instance["MasterUserSecret"]["KmsKeyId"] == instance["KmsKeyId"]
+    key = Capture()
+    templates.database.has_resource_properties(
+        INSTANCE,
+        {
+            "ManageMasterUserPassword": True,
+            "MasterUserPassword": Match.absent(),
+            "MasterUserSecret": {"KmsKeyId": key},
+            "KmsKeyId": {"Fn::GetAtt": [_key(templates), "Arn"]},
+        },
+    )
+    assert key.as_object() == {"Fn::GetAtt": [_key(templates), "Arn"]}
 
 
-def test_the_secret_names_the_master_and_the_password_is_generated(templates: Templates) -> None:
-    secret = templates.only("AWS::SecretsManager::Secret")
-    generated = secret["GenerateSecretString"]
-    assert generated["GenerateStringKey"] == "password"
-    assert generated["PasswordLength"] == PASSWORD_CHARACTERS
-    written = json.dumps(generated["SecretStringTemplate"])
-    assert "masterarn" in written
-    assert "MasterUserSecret.SecretArn" in written
-    attachment = templates.only("AWS::SecretsManager::SecretTargetAttachment")
-    assert attachment["TargetType"] == "AWS::RDS::DBInstance"
+def test_the_secrets_name_the_master_and_the_passwords_are_generated(templates: Templates) -> None:
+    for secret in templates.resources("AWS::SecretsManager::Secret").values():
+        generated = secret["Properties"]["GenerateSecretString"]
+        assert generated["GenerateStringKey"] == "password"
+        assert generated["PasswordLength"] == PASSWORD_CHARACTERS
+        written = json.dumps(generated["SecretStringTemplate"])
+        assert "masterarn" in written
+        assert "MasterUserSecret.SecretArn" in written
+    attachments = templates.resources("AWS::SecretsManager::SecretTargetAttachment").values()
+    assert [each["Properties"]["TargetType"] for each in attachments] == ["AWS::RDS::DBInstance"] * 2
 
 
 def test_the_function_that_rotates_is_called_after_the_deploy_and_every_thirty_days(templates: Templates) -> None:
-    schedule = templates.only("AWS::SecretsManager::RotationSchedule")
-    assert schedule["RotationRules"]["ScheduleExpression"] == "rate(30 days)"
-    # Absent means true: the rotation at creation makes the users.
-    assert schedule.get("RotateImmediatelyOnUpdate", True) is True
+    templates.database.has_resource_properties(
+        "AWS::SecretsManager::RotationSchedule",
+        {
+            "RotationRules": {"ScheduleExpression": "rate(30 days)"},
+            # Absent means true: the rotation at creation makes the users.
+            "RotateImmediatelyOnUpdate": Match.absent(),
+        },
+    )
 
 
 def test_changing_what_has_to_do_with_something_else_does_not_rotate(synthesise: Callable[..., Templates]) -> None:
@@ -133,7 +150,8 @@ def test_changing_what_has_to_do_with_something_else_does_not_rotate(synthesise:
 
 
 def test_the_first_rotation_waits_for_the_way_to_the_database(templates: Templates) -> None:
-    (schedule,) = templates.resources("AWS::SecretsManager::RotationSchedule").values()
+    schedules = templates.resources("AWS::SecretsManager::RotationSchedule").values()
+    assert len(schedules) == 2
     ways = [
         logical_id
         for kind in ("AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress")
@@ -141,4 +159,25 @@ def test_the_first_rotation_waits_for_the_way_to_the_database(templates: Templat
         if logical_id in templates["Database"]["Resources"]
     ]
     assert len(ways) >= 2
-    assert set(ways) <= set(schedule["DependsOn"])
+    assert all(set(ways) <= set(schedule["DependsOn"]) for schedule in schedules)
+
+
+def test_the_stack_declares_what_a_rotation_may_touch(templates: Templates) -> None:
+    (rotation,) = [
+        each["Properties"]["Environment"]["Variables"]
+        for each in templates.resources("AWS::Lambda::Function").values()
+        if each["Properties"]["Handler"] == "rotation.lambda_handler"
+    ]
+    (instance,) = templates.resources(INSTANCE)
+    assert rotation["DATABASE_HOST"] == {"Fn::GetAtt": [instance, "Endpoint.Address"]}
+    assert rotation["DATABASE_PORT"] == {"Fn::GetAtt": [instance, "Endpoint.Port"]}
+    assert rotation["DATABASE_NAME"] == _instance(templates)["DBName"]
+    assert rotation["MASTER_SECRET_ARN"] == {"Fn::GetAtt": [instance, "MasterUserSecret.SecretArn"]}
+    parts = rotation["ROTATED_USERS"]["Fn::Join"][1]
+    declared = json.loads("".join(part if isinstance(part, str) else part["Ref"] for part in parts))
+    data = ["SELECT", "INSERT", "UPDATE", "DELETE"]
+    definitions = ["ALTER", "CREATE", "DROP", "INDEX", "REFERENCES"]
+    assert list(declared.values()) == [
+        {"username": "demoapp", "privileges": data},
+        {"username": "demoapp_schema", "privileges": data + definitions},
+    ]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+from aws_cdk.assertions import Match
 
 from tests.conftest import Templates
 
@@ -27,7 +28,7 @@ def test_addresses_are_exactly_those_given_in_two_zones(synthesise: Callable[...
 def test_with_endpoints_there_is_no_way_to_the_internet(synthesise: Callable[..., Templates], env: str) -> None:
     templates = synthesise(env=env, egress="endpoints")
     for kind in ("InternetGateway", "NatGateway", "EIP", "Route", "EgressOnlyInternetGateway", "VPCGatewayAttachment"):
-        assert not templates.resources(f"AWS::EC2::{kind}"), kind
+        templates.network.resource_count_is(f"AWS::EC2::{kind}", 0)
     assert "0.0.0.0/0" not in json.dumps(templates)
     assert "::/0" not in json.dumps(templates)
 
@@ -35,8 +36,8 @@ def test_with_endpoints_there_is_no_way_to_the_internet(synthesise: Callable[...
 @pytest.mark.parametrize("env", ["dev", "prod"])
 def test_with_nat_one_public_subnet_holds_the_gateway(synthesise: Callable[..., Templates], env: str) -> None:
     templates = synthesise(env=env, egress="nat")
-    assert len(templates.resources("AWS::EC2::NatGateway")) == 1
-    assert not templates.resources("AWS::EC2::VPCEndpoint")
+    templates.network.resource_count_is("AWS::EC2::NatGateway", 1)
+    templates.network.resource_count_is("AWS::EC2::VPCEndpoint", 0)
     subnets = [each["Properties"]["CidrBlock"] for each in templates.resources("AWS::EC2::Subnet").values()]
     assert subnets == ["172.31.2.0/24", "172.31.1.0/24", "172.31.3.0/24"]
     routes = [each["Properties"] for each in templates.resources("AWS::EC2::Route").values()]
@@ -45,10 +46,13 @@ def test_with_nat_one_public_subnet_holds_the_gateway(synthesise: Callable[..., 
 
 
 def test_endpoints_stand_in_both_zones_under_their_usual_names(synthesise: Callable[..., Templates]) -> None:
-    for endpoint in synthesise(egress="endpoints").resources("AWS::EC2::VPCEndpoint").values():
-        assert endpoint["Properties"]["VpcEndpointType"] == "Interface"
-        assert endpoint["Properties"]["PrivateDnsEnabled"] is True
-        assert len(endpoint["Properties"]["SubnetIds"]) == 2
+    network = synthesise(egress="endpoints").network
+    network.resource_count_is("AWS::EC2::VPCEndpoint", 2)
+    both_zones = [{"Ref": Match.string_like_regexp(f"VpcPrivateSubnet{number}")} for number in (1, 2)]
+    network.all_resources_properties(
+        "AWS::EC2::VPCEndpoint",
+        {"VpcEndpointType": "Interface", "PrivateDnsEnabled": True, "SubnetIds": both_zones},
+    )
 
 
 def test_endpoints_serve_named_actions_for_this_account_alone(synthesise: Callable[..., Templates]) -> None:

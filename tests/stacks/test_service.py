@@ -1,6 +1,8 @@
 """The function: what it is given, what it may do, and whom it reaches."""
 
+import importlib.metadata
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,13 +11,13 @@ from typing import Any
 
 import pytest
 
-import database
-import extension
 import handler
-import upstream
-from local.install import ROOT, environment
-from stacks.package import SOURCE
-from tests.conftest import Templates
+from shared import database, direct_read, extension
+from stacks.constructs import bundling
+from stacks.constructs.bundling import FILES, SOURCE, LocalBundling, bytecode_of
+from stacks.constructs.runtime_python import runtime_python
+from tests.conftest import Templates, synthesise_anew
+from tools.commands import ROOT, environment
 
 
 def _function(templates: Templates, entry: str = "handler.lambda_handler") -> dict[str, Any]:
@@ -42,14 +44,14 @@ def _actions(statement: dict[str, Any]) -> list[str]:
     return [action] if isinstance(action, str) else action
 
 
-def test_the_parameter_is_the_seeds(templates: Templates, request: pytest.FixtureRequest) -> None:
+def test_the_parameter_is_that_of_the_aws_sample(templates: Templates, request: pytest.FixtureRequest) -> None:
     parameter = templates.only("AWS::SSM::Parameter")
     env = _function(templates)["Environment"]["Variables"]["ENV"]
     assert parameter["Name"] == f"/{env}/demoApp/app_config"
     assert json.loads(parameter["Value"]) == {"enableVersion": True, "version": 1, "app": "DemoApp"}
 
 
-def test_the_environment_is_the_seeds_and_the_extensions(templates: Templates) -> None:
+def test_the_environment_is_the_aws_samples_and_the_extensions(templates: Templates) -> None:
     variables = _function(templates)["Environment"]["Variables"]
     assert variables["APP_CONFIG_PATH"] == "demoApp/app_config"
     assert "Secret" in json.dumps(variables["CREDS_PATH"])
@@ -105,15 +107,27 @@ def test_the_function_reads_one_parameter_and_one_secret_and_nothing_else(templa
     assert "MasterUserSecret" not in json.dumps(_statements(templates, "FunctionRole"))
 
 
+def test_the_migration_function_reads_its_own_secret_and_nothing_else(templates: Templates) -> None:
+    allowed = [
+        (action, json.dumps(statement["Resource"]))
+        for statement in _statements(templates, "MigrationRole")
+        for action in _actions(statement)
+        if action.startswith(("secretsmanager:", "ssm:"))
+    ]
+    ((action, resource),) = allowed
+    assert action == "secretsmanager:GetSecretValue"
+    assert "SchemaSecret" in resource
+
+
 def test_the_key_opens_secrets_only_through_secrets_manager(templates: Templates) -> None:
-    for role in ("FunctionRole", "RotationRole"):
+    for role in ("FunctionRole", "RotationRole", "MigrationRole"):
         (statement,) = [each for each in _statements(templates, role) if "kms:Decrypt" in _actions(each)]
         assert list(statement["Condition"]) == ["StringEquals"]
         assert "secretsmanager." in json.dumps(statement["Condition"]["StringEquals"]["kms:ViaService"])
 
 
 def test_the_functions_own_code_may_not_touch_network_interfaces(templates: Templates) -> None:
-    for role in ("FunctionRole", "RotationRole"):
+    for role in ("FunctionRole", "RotationRole", "MigrationRole"):
         (deny,) = [each for each in _statements(templates, role) if each["Effect"] == "Deny"]
         assert deny["Action"] == "ec2:*"
         assert list(deny["Condition"]["ArnEquals"]) == ["lambda:SourceFunctionArn"]
@@ -136,7 +150,7 @@ def test_statements_on_everything_are_those_aws_forces_each_in_a_policy_of_its_o
     }
 
 
-def test_only_the_two_functions_may_reach_the_database_and_only_on_its_port(templates: Templates) -> None:
+def test_only_three_functions_may_reach_the_database_and_only_on_its_port(templates: Templates) -> None:
     (group,) = [each for each in templates.resources("AWS::EC2::SecurityGroup") if each.startswith("SecurityGroup")]
     assert "SecurityGroupIngress" not in templates.resources("AWS::EC2::SecurityGroup")[group]["Properties"]
     ways = [
@@ -144,25 +158,26 @@ def test_only_the_two_functions_may_reach_the_database_and_only_on_its_port(temp
         for each in templates.resources("AWS::EC2::SecurityGroupIngress").values()
         if group in json.dumps(each["Properties"]["GroupId"])
     ]
-    assert [(way["FromPort"], way["ToPort"], way["IpProtocol"]) for way in ways] == [(3306, 3306, "tcp")] * 2
+    assert [(way["FromPort"], way["ToPort"], way["IpProtocol"]) for way in ways] == [(3306, 3306, "tcp")] * 3
     sources = sorted(json.dumps(way["SourceSecurityGroupId"]) for way in ways)
-    assert "FunctionSecurityGroup" in sources[0]
-    assert "RotationSecurityGroup" in sources[1]
+    for name in ("FunctionSecurityGroup", "MigrationSecurityGroup", "RotationSecurityGroup"):
+        assert len([source for source in sources if name in source]) == 1
 
 
-def test_both_functions_stand_in_both_private_subnets_with_a_group_each(templates: Templates) -> None:
-    places = [_function(templates, f"{name}.lambda_handler")["VpcConfig"] for name in ("handler", "rotation")]
+def test_the_functions_stand_in_both_private_subnets_with_a_group_each(templates: Templates) -> None:
+    names = ("handler", "rotation", "migration")
+    places = [_function(templates, f"{name}.lambda_handler")["VpcConfig"] for name in names]
     for place in places:
         subnets = json.dumps(place["SubnetIds"])
         assert "PrivateSubnet1" in subnets
         assert "PrivateSubnet2" in subnets
-    assert len({json.dumps(place["SecurityGroupIds"]) for place in places}) == 2
+    assert len({json.dumps(place["SecurityGroupIds"]) for place in places}) == 3
 
 
 def test_functions_go_nowhere_but_to_the_database_and_the_endpoints(synthesise: Callable[..., Templates]) -> None:
     templates = synthesise(egress="endpoints")
     ways = templates.resources("AWS::EC2::SecurityGroupEgress").values()
-    assert sorted(way["Properties"]["FromPort"] for way in ways) == [443, 443, 443, 3306, 3306]
+    assert sorted(way["Properties"]["FromPort"] for way in ways) == [443, 443, 443, 443, 3306, 3306, 3306]
     assert all("DestinationSecurityGroupId" in way["Properties"] for way in ways)
 
 
@@ -174,7 +189,7 @@ def test_both_functions_are_traced_and_their_variables_encrypted_with_our_key(te
 
 def test_every_log_is_encrypted_with_our_key(templates: Templates) -> None:
     log_groups = templates.resources("AWS::Logs::LogGroup")
-    assert len(log_groups) == 6
+    assert len(log_groups) == 7
     assert [name for name, each in log_groups.items() if "KmsKeyId" not in each["Properties"]] == []
 
 
@@ -189,9 +204,31 @@ def test_concurrency_is_reserved_within_what_the_database_carries(synthesise: Ca
     assert _function(synthesise(env="prod"))["ReservedConcurrentExecutions"] == 100
 
 
+def test_without_reserved_concurrency_no_function_reserves_any(synthesise: Callable[..., Templates]) -> None:
+    templates = synthesise(reserved_concurrency="0")
+    for function in templates.resources("AWS::Lambda::Function").values():
+        assert "ReservedConcurrentExecutions" not in function["Properties"]
+    alarms = templates.resources("AWS::CloudWatch::Alarm")
+    assert not [name for name in alarms if name.startswith("FunctionConcurrency")]
+
+
+def test_pinning_the_layer_changes_the_function_so_that_a_version_can_be_published(
+    synthesise: Callable[..., Templates],
+) -> None:
+    arn = "arn:aws:lambda:us-east-1:177933569100:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:99"
+    descriptions = {_function(synthesise(**pin))["Description"] for pin in ({}, {"extension_layer_arn": arn})}
+    assert len(descriptions) == 2
+
+
 def test_a_person_finds_what_the_person_needs_in_the_outputs(templates: Templates) -> None:
     outputs = {name for name in templates["Service"]["Outputs"] if not name.startswith("Exports")}
     assert outputs == {"FunctionName", "ParameterName", "DatabaseSecretArn"}
+
+
+def _versions(templates: Templates) -> tuple[str, str]:
+    """The published versions of the serving function and of the migration function."""
+    serving, migration = sorted(templates.resources("AWS::Lambda::Version"))
+    return serving, migration
 
 
 def test_callers_invoke_the_alias_which_moves_after_the_smoke_test(templates: Templates) -> None:
@@ -199,13 +236,18 @@ def test_callers_invoke_the_alias_which_moves_after_the_smoke_test(templates: Te
     assert json.dumps({"Ref": alias}) in json.dumps(templates["Service"]["Outputs"]["FunctionName"])
     (smoke_test,) = templates.resources("Custom::SmokeTest")
     assert smoke_test in templates.resources("AWS::Lambda::Alias")[alias]["DependsOn"]
-    (version,) = templates.resources("AWS::Lambda::Version")
+    version, migration = _versions(templates)
     assert templates.only("Custom::SmokeTest")["FunctionVersion"] == {"Ref": version}
-    assert templates.resources("AWS::Lambda::Version")[version]["DeletionPolicy"] == "Retain"
+    assert templates.only("Custom::Migration")["FunctionVersion"] == {"Ref": migration}
+    assert set(templates.resources("Custom::Migration")) <= set(
+        templates.resources("Custom::SmokeTest")[smoke_test]["DependsOn"]
+    )
+    assert templates.resources("AWS::Lambda::Version")[version]["DeletionPolicy"] == "RetainExceptOnCreate"
 
 
 def test_the_smoke_test_waits_for_the_ways_that_the_function_needs(templates: Templates) -> None:
     (smoke_test,) = templates.resources("Custom::SmokeTest").values()
+    (migration,) = templates.resources("Custom::Migration").values()
     ways = [
         logical_id
         for kind in ("AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress")
@@ -213,10 +255,11 @@ def test_the_smoke_test_waits_for_the_ways_that_the_function_needs(templates: Te
         if logical_id in templates["Service"]["Resources"]
     ]
     assert ways
-    assert set(ways) <= set(smoke_test["DependsOn"])
+    waited_for = set(smoke_test["DependsOn"]) | set(migration["DependsOn"])
+    assert set(ways) <= waited_for
 
 
-def test_the_smoke_test_may_invoke_the_new_version_and_nothing_else(templates: Templates) -> None:
+def test_the_smoke_test_may_invoke_the_new_versions_and_nothing_else(templates: Templates) -> None:
     allowed = {
         action: statement["Resource"]
         for statement in _statements(templates, "SmokeTestRole")
@@ -230,8 +273,8 @@ def test_the_smoke_test_may_invoke_the_new_version_and_nothing_else(templates: T
         "xray:PutTelemetryRecords",
         "xray:PutTraceSegments",
     }
-    (version,) = templates.resources("AWS::Lambda::Version")
-    assert allowed["lambda:InvokeFunction"] == {"Ref": version}
+    version, migration = _versions(templates)
+    assert allowed["lambda:InvokeFunction"] == [{"Ref": version}, {"Ref": migration}]
 
 
 def test_a_gradual_release_goes_back_when_the_alias_has_an_error(synthesise: Callable[..., Templates]) -> None:
@@ -245,6 +288,11 @@ def test_a_gradual_release_goes_back_when_the_alias_has_an_error(synthesise: Cal
     (errors,) = group["AlarmConfiguration"]["Alarms"]
     alarm = templates.resources("AWS::CloudWatch::Alarm")[errors["Name"]["Ref"]]["Properties"]
     assert (alarm["MetricName"], alarm["Threshold"]) == ("Errors", 1)
+    # Of the new version alone: while the live one fails, the release that mends it must go through.
+    dimensions = {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
+    version, _ = _versions(templates)
+    assert dimensions["ExecutedVersion"] == {"Fn::GetAtt": [version, "Version"]}
+    assert set(dimensions) == {"ExecutedVersion", "FunctionName", "Resource"}
 
 
 def test_a_release_at_once_takes_no_deployment(synthesise: Callable[..., Templates]) -> None:
@@ -254,12 +302,13 @@ def test_a_release_at_once_takes_no_deployment(synthesise: Callable[..., Templat
 def test_all_waits_together_are_shorter_than_the_functions_timeout(templates: Templates) -> None:
     worst = (
         2 * extension.BUDGET  # parameter and secret
-        + upstream.BUDGET  # one of them around an extension that does not say why it refuses
+        + direct_read.BUDGET  # one of them around an extension that does not say why it refuses
         + database.CONNECT  # with cached credentials, refused
-        + upstream.BUDGET  # around the cache
+        + 2 * handler.SCHEMA_CHECK  # the schema's version, on each new connection
+        + direct_read.BUDGET  # around the cache
         + database.CONNECT
         + database.QUERY  # lost
-        + upstream.BUDGET  # around the cache, which still holds what was refused
+        + direct_read.BUDGET  # around the cache, which still holds what was refused
         + database.CONNECT
         + database.QUERY
     )
@@ -271,16 +320,75 @@ def test_all_waits_together_are_shorter_than_the_functions_timeout(templates: Te
 
 def test_the_package_is_the_source_and_two_dependencies(synthesised_package: dict[str, bytes]) -> None:
     top = {name.partition("/")[0] for name in synthesised_package}
-    source = {path.name for path in SOURCE.iterdir() if path.name != "__pycache__"}
-    assert {name for name in top if not name.endswith(".dist-info")} == source | {"pymysql", "urllib3"}
-    assert not [name for name in synthesised_package if name.endswith(".pyc")]
+    named = {name for name in top if not name.endswith(".dist-info")} - {"__pycache__"}
+    assert named == {*FILES["handler"], "pymysql", "urllib3"}
+
+
+@pytest.mark.skipif(not runtime_python(), reason="needs the functions' Python")
+def test_every_module_has_the_bytecode_of_its_source_bound_by_hash(synthesised_package: dict[str, bytes]) -> None:
+    bytecode = {name: content for name, content in synthesised_package.items() if name.endswith(".pyc")}
+    sources = sorted(name for name in synthesised_package if name.endswith(".py"))
+    assert set(bytecode) == {bytecode_of(name) for name in sources}
+    # Python's hash of a source depends on its version.
+    program = (
+        "import sys, json, importlib.util as u;"
+        "print(json.dumps([u.source_hash(bytes.fromhex(each)).hex() for each in json.load(sys.stdin)]))"
+    )
+    given = json.dumps([synthesised_package[name].hex() for name in sources])
+    python = runtime_python()
+    assert python
+    hashed = subprocess.run([python, "-c", program], input=given, capture_output=True, text=True, check=True).stdout
+    for name, digest in zip(sources, json.loads(hashed), strict=True):
+        # Flags 0b01: bound to the source by hash, and not checked when it is loaded (PEP 552).
+        content = bytecode[bytecode_of(name)]
+        assert content[4:8] == b"\x01\x00\x00\x00"
+        assert content[8:16].hex() == digest
+        assert b"/var/task/" in content
+
+
+def test_bytecode_that_lies_beside_the_source_is_not_shipped(tmp_path: Path) -> None:
+    stale = SOURCE / "shared" / "__pycache__" / "deadline.cpython-313.pyc"
+    stale.parent.mkdir(exist_ok=True)
+    before = stale.read_bytes() if stale.exists() else None
+    stale.write_bytes(b"stale")
+    try:
+        LocalBundling("smoke").try_bundle(str(tmp_path))
+    finally:
+        stale.unlink() if before is None else stale.write_bytes(before)
+    assert b"stale" not in [path.read_bytes() for path in tmp_path.rglob("*.pyc")]
+
+
+def test_the_same_files_make_the_same_package(tmp_path: Path) -> None:
+    packages = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        LocalBundling("handler").try_bundle(str(folder))
+        files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+        packages.append({name: path.read_bytes() for name, path in files.items() if "dist-info" not in name})
+    assert packages[0] == packages[1]
+
+
+def test_without_the_functions_python_the_package_has_no_bytecode_and_the_build_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_bytecode = bundling._digest("handler")
+    monkeypatch.setattr(bundling, "runtime_python", lambda: None)
+    bundling._compiler.cache_clear()
+    try:
+        LocalBundling("handler").try_bundle(str(tmp_path))
+        assert (bundling._digest("handler") != with_bytecode) == bool(runtime_python())
+        assert list(tmp_path.rglob("*.pyc")) == []
+        assert "This machine has no Python 3.13" in capsys.readouterr().err
+    finally:
+        bundling._compiler.cache_clear()
 
 
 def test_every_file_in_the_package_has_a_known_origin() -> None:
-    listed = subprocess.run([sys.executable, "-m", "local.package"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run([sys.executable, "-m", "tools.package"], cwd=ROOT, capture_output=True, text=True)
     assert listed.returncode == 0, listed.stderr
     parts = [line.split()[0] for line in listed.stdout.splitlines()]
-    assert parts == ["lambda_src", "PyMySQL", "urllib3", "together"]
+    assert parts == [part for entry in FILES for part in ("lambda_src", "PyMySQL", "urllib3", "bytecode", f"{entry}:")]
 
 
 def test_the_package_is_made_again_only_when_its_source_has_changed(synthesised: Path) -> None:
@@ -293,3 +401,44 @@ def test_the_package_is_made_again_only_when_its_source_has_changed(synthesised:
     subprocess.run(["cdk", "synth", "--quiet", "--output", synthesised], cwd=ROOT, env=environment(), check=True)
     assert [path.parent for path in synthesised.glob("asset.*/handler.py")] == [package]
     assert package.stat().st_ctime_ns == made
+
+
+@pytest.mark.parametrize("entry_point", FILES)
+def test_an_entry_points_package_holds_all_that_it_imports(synthesised: Path, entry_point: str) -> None:
+    (package,) = [path.parent for path in synthesised.glob(f"asset.*/{entry_point}.py")]
+    boto3 = next(iter(importlib.metadata.files("boto3") or ())).locate()  # Lambda's runtime brings it.
+    variables = {"AWS_REGION": "us-east-1", "ENV": "dev", "APP_CONFIG_PATH": "x", "CREDS_PATH": "x"}
+    variables |= {"DATABASE_HOST": "x", "DATABASE_PORT": "3306", "DATABASE_NAME": "x", "MASTER_SECRET_ARN": "x"}
+    variables |= {"ROTATED_USERS": '{"x": {"username": "x", "privileges": ["SELECT"]}}'}
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", f"import {entry_point}; print({entry_point}.__file__)"],
+        cwd=package,
+        env=variables
+        | {"PYTHONPATH": f"{package}:{Path(str(boto3)).parent.parent}", "AWS_DEFAULT_REGION": "us-east-1"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.strip() == str(package / f"{entry_point}.py"), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("edited", "changed"),
+    [
+        ("handler.py", {"Service"}),
+        ("queries.py", {"Service"}),
+        ("rotation.py", {"Database"}),
+        ("smoke.py", {"Service"}),
+        ("shared/database.py", {"Database", "Service"}),
+        ("requirements.txt", {"Database", "Service"}),
+    ],
+)
+def test_a_comment_changes_the_stacks_that_run_its_file_and_no_other(
+    tmp_path: Path, edited: str, changed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = synthesise_anew()
+    copy = shutil.copytree(SOURCE, tmp_path / "lambda_src")
+    with (copy / edited).open("a") as file:
+        file.write("# A comment.\n")
+    monkeypatch.setattr(bundling, "SOURCE", copy)
+    after = synthesise_anew()
+    assert {stack for stack in before if before[stack] != after[stack]} == changed

@@ -1,0 +1,74 @@
+"""The database users whose passwords rotate: each exists, has exactly its privileges, and must use TLS."""
+
+import re
+from hashlib import sha1
+
+from shared.database import Database
+
+
+class DatabaseUsers:
+    """The users of one database, changed by its master on an open connection."""
+
+    def __init__(self, database: Database, name: str, privileges: list[str]) -> None:
+        """Ask the server which product it is and how it reads a grant.
+
+        Args:
+            database: connected as the master.
+            name: of the application's database.
+            privileges: of each user on that database.
+
+        Raises:
+            InvocationError: as `Database.rows`, here and in each method.
+        """
+        self._database = database
+        self._is_mariadb = "MariaDB" in database.query("SELECT VERSION()")[0]
+        # With partial_revokes the server takes a database name literally; otherwise `_` and `%` are wildcards
+        # (https://dev.mysql.com/doc/refman/8.4/en/partial-revokes.html).
+        revokes = database.rows("SHOW VARIABLES LIKE 'partial_revokes'")
+        quoted = name.replace("`", "``")
+        if not revokes or revokes[0][1] != "ON":
+            quoted = quoted.replace("_", "\\_").replace("%", "\\%")
+        self._grant = f"GRANT {', '.join(privileges)} ON `{quoted}`.*"
+
+    def ensure(self, username: str, password: str) -> None:
+        """Create the user if it does not exist, and give it exactly its privileges.
+
+        An existing user keeps its password, and is not changed if its grants are right. A user with
+        more is dropped and created again: no other statement removes every role and privilege.
+        """
+        self._run("CREATE USER IF NOT EXISTS", username, password)
+        if self._grants(username) != {_normal(self._grant)}:
+            self._grant_to(username)
+        if self._grants(username) != {_normal(self._grant)}:
+            self._database.rows("DROP USER %s@'%%'", (username,))
+            self._run("CREATE USER", username, password)
+            self._grant_to(username)
+
+    def set_password(self, username: str, password: str) -> None:
+        """Change the user's password."""
+        self._run("ALTER USER", username, password)
+
+    def _run(self, verb: str, username: str, password: str) -> None:
+        # MySQL removes passwords from the statements that it logs. MariaDB does not, but accepts the hash.
+        identified = "IDENTIFIED BY PASSWORD %s" if self._is_mariadb else "IDENTIFIED BY %s"
+        word = native_hash(password) if self._is_mariadb else password
+        self._database.rows(f"{verb} %s@'%%' {identified} REQUIRE SSL", (username, word))
+
+    def _grant_to(self, username: str) -> None:
+        self._database.rows(f"{self._grant.replace('%', '%%')} TO %s@'%%'", (username,))
+
+    def _grants(self, username: str) -> set[str]:
+        """Return the user's grants and roles, without the USAGE that every user has."""
+        rows = self._database.rows("SHOW GRANTS FOR %s@'%%'", (username,))
+        return {_normal(row[0]) for row in rows if not row[0].startswith("GRANT USAGE ON *.*")}
+
+
+def _normal(grant: str) -> str:
+    """Return a GRANT without the user, its privileges in alphabetical order."""
+    privileges, _, rest = grant.removeprefix("GRANT ").partition(" ON ")
+    return f"{sorted(privileges.split(', '))} {re.sub(r' TO [`][^`]*[`]@[`]%[`]', '', rest, count=1)}"
+
+
+def native_hash(password: str) -> str:
+    """Return the password as mysql_native_password stores it (https://mariadb.com/kb/en/password/)."""
+    return "*" + sha1(sha1(password.encode()).digest()).hexdigest().upper()  # noqa: S324 - MariaDB's own

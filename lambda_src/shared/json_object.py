@@ -1,0 +1,29 @@
+"""Reads JSON without quoting any of it in an error.
+
+The standard library's JSONDecodeError contains the whole document (`doc`), and so does every
+exception that is raised while it is handled.
+"""
+
+import json
+from typing import Any
+
+
+def json_object(text: object) -> dict[str, Any] | None:
+    """Return the object in a str or bytes, or None for anything else.
+
+    None too for an object in which a key is given twice, because it is ambiguous.
+    """
+    if not isinstance(text, str | bytes):
+        return None
+    try:
+        value = json.loads(text, object_pairs_hook=_once_each)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("duplicate key")
+    return value

@@ -1,0 +1,277 @@
+"""Starts and stops a local cloud, deploys to it, and makes clients for it."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from ssl import create_default_context
+from typing import Any, Final
+
+import boto3
+import pymysql
+
+from local.certificates import create
+from local.mysql import free_port
+from local.processes import end_group, is_group, is_running, run
+from tools.commands import LOCAL, ROOT, environment
+from tools.install import CLOUD
+
+ACCOUNT: Final = "000000000000"
+REGION: Final = "us-east-1"
+ACCESS_KEY_ID: Final = "AKIALOCALCLOUD000000"
+PROGRAM: Final = "local.ministack_patches"
+NO_SUCH_THREAD: Final = 1094
+"""MySQL's error number when the connection to kill has already ended."""
+
+
+class CloudError(Exception):
+    """The local cloud, or a command against it, failed; the message has what it printed."""
+
+
+class LocalCloud:
+    """One local cloud, which keeps all its files in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._state = folder / "cloud.json"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connections: set[int] = set()
+        self.assembly = folder / "cdk.out"
+        """The folder of the synthesis that was deployed last."""
+        # The file is empty if the machine stopped while it was written.
+        written = self._state.read_text() if self._state.exists() else ""
+        self._given: dict[str, Any] = json.loads(written or "{}")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the cloud's process is running."""
+        return "pid" in self._given and is_running(self._given["pid"], PROGRAM)
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether the cloud, or a process that it started, is running."""
+        return "pid" in self._given and is_group(self._given["pid"], str(LOCAL))
+
+    @property
+    def is_bootstrapped(self) -> bool:
+        """Whether it is running and `bootstrap` has succeeded."""
+        return self.is_running and bool(self._given.get("bootstrapped"))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables with which an AWS client talks to this cloud."""
+        authority = str(self.folder / "certificates" / "ca.pem")
+        return {
+            "AWS_ENDPOINT_URL": f"https://127.0.0.1:{self._given['port']}",
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": self._given["secret_access_key"],
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_CA_BUNDLE": authority,
+            "NODE_EXTRA_CA_CERTS": authority,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            # The CDK command line caches the account of an access key; another cloud must not see that.
+            "CDK_HOME": str(self.folder / "cdk"),
+        }
+
+    def start(self, concurrency_limit: int = 1000) -> None:
+        """Start the cloud, empty, with the account's limit of concurrent executions.
+
+        Raises:
+            CloudError: it does not answer within 30 seconds.
+        """
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        certificates = create(self.folder / "certificates")
+        self._given = {"port": free_port(), "secret_access_key": secrets.token_hex(20)}
+        private = self.folder / "private"
+        private.mkdir(mode=0o700)
+        env = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(private),
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(private),
+            "STATE_DIR": str(private / "state"),
+            "S3_DATA_DIR": str(private / "s3"),
+            "LOCAL_RUN": str(self.folder),
+            "PYTHONPATH": str(ROOT),
+            "BIND_HOST": "127.0.0.1",
+            "MINISTACK_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self._given["port"]),
+            "MINISTACK_ACCOUNT_ID": ACCOUNT,
+            "MINISTACK_REGION": REGION,
+            "IOT_MTLS_ENABLED": "0",
+            "CLOUDTRAIL_RECORDING": "1",
+            "LOCAL_CONCURRENCY_LIMIT": str(concurrency_limit),
+            # Requests' signatures are verified and IAM's policies evaluated.
+            "AUTH": "true",
+            "USE_SSL": "1",
+            "MINISTACK_SSL_CERT": str(certificates.certificate),
+            "MINISTACK_SSL_KEY": str(certificates.key),
+            "SSL_CERT_FILE": str(certificates.ca),  # For requests that functions make without the SDK.
+            **{key: self.variables[key] for key in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID")},
+            **{key: self.variables[key] for key in ("AWS_SECRET_ACCESS_KEY", "AWS_CA_BUNDLE")},
+        }
+        with (self.folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [CLOUD / "bin" / "python", "-m", PROGRAM],
+                cwd=self.folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._keep(pid=self._process.pid)
+        # Without a proxy: the address is on this machine.
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=create_default_context(cafile=str(certificates.ca))),
+        )
+        give_up = time.monotonic() + 30
+        while True:
+            try:
+                url = f"{self.variables['AWS_ENDPOINT_URL']}/_ministack/health"
+                opener.open(url, timeout=5).close()
+                return
+            except (urllib.error.URLError, OSError):
+                if self._process.poll() is not None or time.monotonic() > give_up:
+                    self.stop()
+                    raise CloudError(f"the cloud did not start:\n{self.log()[-3000:]}") from None
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the cloud and the processes that it started, and wait until they have ended.
+
+        What a killed cloud left running is ended too.
+        """
+        if "pid" not in self._given:
+            return
+        # The CDK command line of a killed `make up` or `make demo`.
+        end_group(self._given.get("command", 0), str(ROOT / "node_modules"))
+        if self.is_running:
+            os.kill(self._given["pid"], signal.SIGTERM)
+            give_up = time.monotonic() + 30
+            while self.is_running and time.monotonic() < give_up:
+                time.sleep(0.05)
+        # Every process of the cloud has this clone's path in its command line: its Python, or its data.
+        end_group(self._given["pid"], str(LOCAL))
+        if self._process:
+            self._process.wait()
+
+    def _keep(self, **given: Any) -> None:
+        """Write to the state file what later commands need."""
+        self._given |= given
+        self._state.touch(mode=0o600)
+        self._state.write_text(json.dumps(self._given))
+
+    def log(self) -> str:
+        """What the emulator printed so far."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def client(self, service: str, **credentials: str) -> Any:
+        """A boto3 client, as this cloud's administrator or with other credentials."""
+        return self.session(**credentials).client(service)
+
+    def session(self, **credentials: str) -> Any:
+        """A boto3 session whose clients talk to this cloud, as its administrator or with other credentials."""
+        variables = self.variables
+        administrator = {
+            "aws_access_key_id": variables["AWS_ACCESS_KEY_ID"],
+            "aws_secret_access_key": variables["AWS_SECRET_ACCESS_KEY"],
+        }
+        session = boto3.Session(**(credentials or administrator), region_name=REGION)
+        session.client = partial(
+            session.client, endpoint_url=variables["AWS_ENDPOINT_URL"], verify=variables["AWS_CA_BUNDLE"]
+        )
+        return session
+
+    def cdk(self, *arguments: str, cwd: Path = ROOT) -> str:
+        """Run the real CDK command line against this cloud and return what it printed.
+
+        Raises:
+            CloudError: it failed.
+        """
+        finished = run(
+            ["cdk", "--no-notices", *arguments],  # Notices are read from a host of AWS.
+            lambda group: self._keep(command=group),
+            cwd=cwd,
+            env=environment() | self.variables | {"CI": "true", "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        if finished.returncode:
+            raise CloudError(f"cdk {' '.join(arguments)} failed:\n{finished.stdout[-4000:]}")
+        return finished.stdout
+
+    def bootstrap(self) -> None:
+        """Create CDK's bootstrap stack, from a folder without cdk.json, so that CDK does not synthesise the app."""
+        self.cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}", cwd=self.folder)
+        self._keep(bootstrapped=True)
+
+    def deploy(self, *context: str, assembly: Path | None = None) -> str:
+        """Deploy all stacks: synthesised with `context`, as `egress=nat`, or from a folder that a synthesis wrote.
+
+        Return what CDK printed.
+        """
+        if assembly:
+            self.assembly = assembly
+            options = [f"--app={assembly}"]
+        else:
+            # Each cloud has its own output folder.
+            self.assembly = self.folder / "cdk.out"
+            options = [f"--output={self.assembly}", *(f"--context={each}" for each in context)]
+        return self.cdk("deploy", "--all", "--require-approval=never", *options)
+
+    def destroy(self) -> str:
+        """Destroy all stacks, as they were synthesised for the last deploy, and return what CDK printed."""
+        return self.cdk("destroy", "--all", "--force", f"--app={self.assembly}")
+
+    def outputs(self, stack: str) -> Mapping[str, str]:
+        """A deployed stack's outputs."""
+        (described,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+
+    def cut_connections(self, secret_id: str) -> int:
+        """End those of the application's connections that the last call found too; return their number.
+
+        A newer connection may be an invocation's second try, which a failover would not cut either.
+        """
+        connection = self.database_connection(secret_id)
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE user LIKE 'demoapp%'")
+            threads = {row[0] for row in cursor.fetchall()}
+            old = threads & self._connections
+            self._connections = threads
+            for thread in old:
+                try:
+                    cursor.execute("CALL mysql.rds_kill(%s)", (thread,))
+                except pymysql.OperationalError as error:
+                    if error.args[0] != NO_SUCH_THREAD:
+                        raise
+        return len(old)
+
+    def database_connection(self, secret_id: str) -> "pymysql.Connection[Any]":
+        """Log in to the secret's database as the master user."""
+        secrets = self.client("secretsmanager")
+        value = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])
+        master = json.loads(secrets.get_secret_value(SecretId=value["masterarn"])["SecretString"])
+        return pymysql.connect(
+            host=value["host"],
+            port=value["port"],
+            user=master["username"],
+            password=master["password"],
+            database=value["dbname"],
+            ssl=create_default_context(cafile=self.variables["AWS_CA_BUNDLE"]),
+            autocommit=True,
+        )

@@ -1,0 +1,106 @@
+"""IAM: the action of a request, and the function whose code sends it.
+
+ministack takes some of Lambda's actions for others, does not know `lambda:SourceFunctionArn`, and its simulator passes
+over a request's context. This patch can go when it does.
+"""
+
+from typing import Any, Final
+
+from ministack.core import iam_actions, iam_evaluator
+from ministack.services import iam, lambda_svc
+
+_action = iam_actions._lambda_action
+_extract_resource_arn = iam_actions.extract_resource_arn
+_execution_credentials = lambda_svc.execution_credentials
+_principal_keys = iam_evaluator._principal_keys
+_simulate_principal_policy = iam._simulate_principal_policy
+_simulated_context: dict[str, str] = {}
+"""Of the simulation that is being answered; ministack answers one request at a time."""
+_DECISIONS: Final = {"Allow": "allowed", "Deny": "explicitDeny", "ImplicitDeny": "implicitDeny"}
+_READS: Final = {"concurrency": "GetFunctionConcurrency", "urls": "ListFunctionUrlConfigs"}
+_source_functions: dict[str, str] = {}
+"""The function's ARN of each access key that a function's code was given."""
+
+
+def install() -> None:
+    """Have IAM know what ministack's does not: the actions, the key `lambda:SourceFunctionArn`."""
+    iam_actions._lambda_action = _lambda_action
+    lambda_svc.execution_credentials = _credentials_of_code
+    iam_evaluator._principal_keys = _keys_of_code
+    iam_actions.extract_resource_arn = _resource
+    iam._build_simulate_results_real = _simulated
+    iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = _simulate
+
+
+def _lambda_action(method: str, path: str) -> str | None:
+    """IAM's action of a request; ministack takes some of those that read for others.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
+    """
+    *_, before, last = path.rstrip("/").split("/")
+    if method == "GET" and before == "aliases":
+        return "GetAlias"
+    if method == "GET" and last in _READS:
+        return _READS[last]
+    action: str | None = _action(method, path)
+    return action
+
+
+def _resource(service: str, *args: Any, **options: Any) -> str:
+    """The resource of a request; AWS's own parameters are in no account.
+
+    https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-public-parameters.html
+    """
+    arn: str = _extract_resource_arn(service, *args, **options)
+    if service == "ssm" and ":parameter/aws/service/" in arn:
+        head, _, name = arn.partition(":parameter/")
+        return f"{head.rpartition(':')[0]}::parameter/{name}"
+    return arn
+
+
+def _credentials_of_code(config: dict[str, Any]) -> dict[str, str]:
+    """The role's credentials for the code of one function, known again when they are used."""
+    given: dict[str, str] = _execution_credentials(config)
+    _source_functions[given["AWS_ACCESS_KEY_ID"]] = ":".join(config["FunctionArn"].split(":")[:7])
+    return given
+
+
+def _keys_of_code(credential: Any) -> dict[str, Any]:
+    """IAM's condition keys, with that of calls from a function's code, which ministack leaves out."""
+    keys: dict[str, Any] = _principal_keys(credential)
+    source = _source_functions.get(credential.access_key_id)
+    return keys | ({"lambda:sourcefunctionarn": source} if source else {})
+
+
+def _simulate(params: dict[str, Any]) -> Any:
+    """SimulatePrincipalPolicy with the request's context.
+
+    https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
+    """
+    _simulated_context.clear()
+    number = 1
+    while name := iam._p(params, f"ContextEntries.member.{number}.ContextKeyName"):
+        value = iam._p(params, f"ContextEntries.member.{number}.ContextKeyValues.member.1")
+        _simulated_context[name.lower()] = value
+        number += 1
+    return _simulate_principal_policy(params)
+
+
+def _simulated(actions: list[str], resource: str, principal: str, account: str, policies: list[Any]) -> str:
+    results = []
+    for action in actions:
+        context = iam_evaluator.EvalContext(
+            principal_arn=principal,
+            principal_type="AssumedRole",
+            principal_account=account,
+            action=action,
+            resource_arn=resource,
+            region=iam.get_region(),
+            service_context=dict(_simulated_context),
+        )
+        decision = _DECISIONS[iam_evaluator.evaluate(context, policies).decision] if policies else "implicitDeny"
+        results.append(
+            f"<member><EvalActionName>{action}</EvalActionName><EvalResourceName>{resource}</EvalResourceName>"
+            f"<EvalDecision>{decision}</EvalDecision></member>"
+        )
+    return "".join(results)

@@ -1,0 +1,195 @@
+"""Lambda: the deployed package in AWS's own Python runtime, with the extension beside it.
+
+ministack speaks the Lambda Runtime API to functions of the runtime `provided`. Python
+functions are served the same way here, by AWS's runtime interface client (awslambdaric),
+so that logs, errors and context are those of Lambda. This patch can go when ministack runs
+Python functions in AWS's runtime, with extensions.
+"""
+
+import copy
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, Final
+
+from ministack.core import lambda_runtime
+from ministack.services import lambda_svc, ssm
+from ministack.services.cloudformation import provisioners
+
+from local.certificates import Certificates
+from local.ministack_patches import Created, Properties
+from local.ministack_patches.refusals import check_concurrency
+from local.mysql import free_port
+from local.peer import is_this_user
+from tools.commands import ROOT
+
+RUN: Final = Path(os.environ["LOCAL_RUN"])
+LAYER: Final = "AWS-Parameters-and-Secrets-Lambda-Extension"
+PORT: Final = "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"
+ROOT_CERTIFICATES: Final = "shared/rds-root-certificates.pem"
+
+_create_function = provisioners._lambda_create
+_update_function = provisioners._lambda_update
+_public_parameter = ssm._public_parameter
+
+
+def install() -> None:
+    """Have functions run in AWS's runtime."""
+    handler = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
+    handler["create"] = provisioners._lambda_create = _create
+    handler["update"] = _update
+    lambda_svc._execute_function_warm = lambda_svc._execute_function_provided_warm
+    lambda_runtime._worker_class_for = lambda _: ExecutionEnvironment
+    ssm._public_parameter = _extension_or_public_parameter
+    lambda_svc._ACCOUNT_CONCURRENCY_CAP = int(os.environ["LOCAL_CONCURRENCY_LIMIT"])
+
+
+def _create(logical_id: str, props: Properties, stack: str) -> Created:
+    name, attributes = _create_function(logical_id, props, stack)
+    _apply(name, props)
+    return name, attributes
+
+
+def _update(physical_id: str, old: Properties, new: Properties, stack: str, logical_id: str) -> Created:
+    name, attributes = _update_function(physical_id, old, new, stack, logical_id)
+    _apply(name, new)
+    return name, attributes
+
+
+def _apply(name: str, props: Properties) -> None:
+    """What ministack's CloudFormation leaves out of a function."""
+    function = lambda_svc._functions[name]
+    function["config"]["VpcConfig"] = lambda_svc._vpc_config_with_id(props.get("VpcConfig"))
+    function["config"]["KMSKeyArn"] = props.get("KmsKeyArn", "")
+    function.pop("concurrency", None)
+    if "ReservedConcurrentExecutions" in props:
+        check_concurrency(name, int(props["ReservedConcurrentExecutions"]))
+        function["concurrency"] = int(props["ReservedConcurrentExecutions"])
+
+
+def _extension_or_public_parameter(name: str) -> dict[str, Any] | None:
+    """AWS's public parameters with the newest layer's ARN, beside those that ministack has."""
+    suffixes = {
+        f"/aws/service/aws-parameters-and-secrets-lambda-extension/{processor}/latest": suffix
+        for processor, suffix in (("x86", ""), ("arm64", "-Arm64"))
+    }
+    if name not in suffixes:
+        found: dict[str, Any] | None = _public_parameter(name)
+        return found
+    region = lambda_svc.get_region()
+    return {
+        "Name": name,
+        "Type": "String",
+        "Value": f"arn:aws:lambda:{region}:177933569100:layer:{LAYER}{suffixes[name]}:99",
+        "Version": 99,
+        "LastModifiedDate": 1785196800,
+        "ARN": f"arn:aws:ssm:{region}::parameter{name}",
+    }
+
+
+class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
+    """One execution environment: the function's process and, with the layer, its extension's."""
+
+    def __init__(self, func_name: str, config: dict[str, Any], code_zip: bytes) -> None:
+        config = copy.deepcopy(config)
+        logging_config = config.get("LoggingConfig") or {}
+        config["Environment"] = config.get("Environment") or {}
+        config["Environment"].setdefault("Variables", {}).update(
+            AWS_LAMBDA_LOG_FORMAT=logging_config.get("LogFormat", "Text"),
+            AWS_LAMBDA_LOG_LEVEL=logging_config.get("ApplicationLogLevel", "INFO"),
+            AWS_LAMBDA_LOG_GROUP_NAME=logging_config.get("LogGroup", ""),
+        )
+        super().__init__(func_name, config, _prepared(code_zip))
+        self._extension: subprocess.Popen[str] | None = None
+
+    def invoke(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Run one invocation, after telling the extension of it, as Lambda does."""
+        if self._proc is None or self._proc.poll() is not None:
+            self._start_extension()
+        if self._extension and self._extension.stdin:
+            self._extension.stdin.write("INVOKE\n")
+            self._extension.stdin.flush()
+        result: dict[str, Any] = super().invoke(*args, **kwargs)
+        return result
+
+    def _build_handler_class(self, *args: Any) -> Any:
+        """The Runtime API's server: for this user alone, and without the 40 ms of Nagle's algorithm.
+
+        In Lambda nobody else is in the execution environment.
+        """
+        base = super()._build_handler_class(*args)
+
+        class Handler(base):  # type: ignore[misc, valid-type]
+            disable_nagle_algorithm = True
+
+            def handle(self) -> None:
+                if is_this_user(self.client_address, self.server.server_address):
+                    super().handle()
+
+        return Handler
+
+    def _discard_tmpdir(self) -> None:
+        """The last that ministack calls of an environment that it ends."""
+        super()._discard_tmpdir()
+        self._stop_extension()
+
+    def _stop_extension(self) -> None:
+        if self._extension:
+            self._extension.terminate()
+            self._extension.wait()
+            self._extension = None
+
+    def _start_extension(self) -> None:
+        """Start it before the function, as Lambda does, on a port of its own.
+
+        In Lambda each environment has a localhost of its own, so that 2773 is always free.
+        """
+        self._stop_extension()
+        if not any(f":layer:{LAYER}" in layer["Arn"] for layer in self.config.get("Layers") or []):
+            return
+        variables = self.config["Environment"]["Variables"]
+        variables[PORT] = str(free_port())
+        env = lambda_svc._provided_worker_env(self.config, "", 0)
+        self._extension = subprocess.Popen(
+            [sys.executable, "-m", "local.extension", "--lambda"],
+            env=env | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        serving = threading.Event()
+        threading.Thread(target=self._pump_extension, args=(self._extension, serving), daemon=True).start()
+        serving.wait(10)
+
+    def _pump_extension(self, extension: "subprocess.Popen[str]", serving: threading.Event) -> None:
+        """Its lines go to the function's log group, as they do in Lambda."""
+        for line in extension.stderr or ():
+            if "Serving on port" in line:
+                serving.set()
+            give_up = time.monotonic() + 1
+            while self._stopping and time.monotonic() < give_up:
+                time.sleep(0.01)
+            if not self._stderr_queue.full():
+                self._stderr_queue.put(line.rstrip("\n"))
+        serving.set()
+
+
+def _prepared(code_zip: bytes) -> bytes:
+    """The deployed package, with Lambda's runtime to start it and this cloud's authority to trust.
+
+    Here RDS's certificates come from a throw-away authority; on AWS the package's own
+    root certificates are the right ones. Nothing else of the package is touched.
+    """
+    authority = Certificates.within(RUN / "certificates").ca.read_bytes()
+    authority = f"# {os.environ['MINISTACK_REGION']}\n".encode() + authority
+    prepared = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(code_zip)) as source, zipfile.ZipFile(prepared, "w") as target:
+        for entry in source.infolist():
+            target.writestr(entry, authority if entry.filename == ROOT_CERTIFICATES else source.read(entry))
+        target.writestr("bootstrap", f'#!/bin/sh\nexec "{sys.executable}" -m awslambdaric "$_HANDLER"\n')
+    return prepared.getvalue()

@@ -1,0 +1,150 @@
+"""RDS: an instance is a real MySQL server, and RDS keeps the master's password.
+
+ministack records an instance, starts no server and makes no master secret. This patch can go when it does.
+"""
+
+import json
+import os
+import re
+import secrets
+import string
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from ministack.core.responses import new_uuid
+from ministack.services import rds, secretsmanager
+from ministack.services.cloudformation import provisioners
+
+from local.certificates import Certificates
+from local.ministack_patches import Created, Properties
+from local.ministack_patches.refusals import check_instance_delete, check_instance_update
+from local.mysql import MySQLServer
+
+RUN: Final = Path(os.environ["LOCAL_RUN"])
+
+_PARAMETERS: Final = {"require_secure_transport": {"1": "ON", "0": "OFF"}, "tls_version": {}}
+"""Parameters of the group that reach the server's command line, and their words for it."""
+
+_create_record = provisioners._rds_db_instance_create
+_delete_record = provisioners._rds_db_instance_delete
+_update_record = provisioners._rds_db_instance_update
+FAILOVER: Final = 4.0
+"""Seconds; longer than an invocation tries to connect, and much shorter than on AWS."""
+_OFFERED: Final = ("5.7.44-rds.20250818", "8.0.43", "8.4.6", "9.7.4")
+"""A version of each series of RDS for MySQL."""
+_OFFERED_CLASSES: Final = re.compile(r"db\.(t3|t4g|m[67]g|r[67]g)\.(micro|small|medium|[24]?x?large)")
+
+_instance_fields = rds._instance_xml
+_servers: dict[str, MySQLServer] = {}
+
+
+def install() -> None:
+    """Have CloudFormation make servers."""
+    handler = provisioners._RESOURCE_HANDLERS["AWS::RDS::DBInstance"]
+    # Both the table and the name, because ministack's replacement of an instance uses the name.
+    handler["create"] = provisioners._rds_db_instance_create = _create
+    handler["delete"] = provisioners._rds_db_instance_delete = _delete
+    handler["update"] = _update
+    rds._instance_xml = _instance_with_secret
+    rds._finish_instance_reboot = _fail_over
+    rds._ACTION_MAP["DescribeOrderableDBInstanceOptions"] = _orderable_options
+
+
+def stop_servers() -> None:
+    """End every server that was made."""
+    for server in _servers.values():
+        server.stop()
+
+
+def _create(logical_id: str, props: Properties, stack: str) -> Created:
+    password = props.get("MasterUserPassword") or _random_password()
+    identifier, attributes = _create_record(logical_id, props | {"MasterUserPassword": password}, stack)
+    record = rds._instances[identifier]
+    server = MySQLServer(RUN / identifier, Certificates.within(RUN / "certificates"), *_options(props))
+    server.create(record["DBName"], record["MasterUsername"], password)
+    _servers[identifier] = server
+    record["Endpoint"] |= {"Address": "localhost", "Port": server.port}
+    attributes |= {"Endpoint.Address": "localhost", "Endpoint.Port": str(server.port)}
+    if props.get("ManageMasterUserPassword") in (True, "true"):
+        value = {"username": record["MasterUsername"], "password": password}
+        arn = secretsmanager.create_secret_in_process(f"rds!db-{new_uuid()}", json.dumps(value))
+        record["MasterUserSecret"] = {"SecretArn": arn, "SecretStatus": "active"}
+        attributes["MasterUserSecret.SecretArn"] = arn
+    return identifier, attributes
+
+
+def _update(physical_id: str, old: Properties, new: Properties, stack: str, logical_id: str) -> Created:
+    check_instance_update(physical_id, old, new)
+    identifier, attributes = _update_record(physical_id, old, new, stack, logical_id)
+    record = rds._instances[identifier]
+    endpoint = {f"Endpoint.{key}": str(record["Endpoint"][key]) for key in ("Address", "Port")}
+    return identifier, attributes | endpoint | {"MasterUserSecret.SecretArn": record["MasterUserSecret"]["SecretArn"]}
+
+
+def _delete(physical_id: str, props: Properties) -> None:
+    check_instance_delete(physical_id)
+    managed: dict[str, Any] = rds._instances.get(physical_id, {}).get("MasterUserSecret", {})
+    _delete_record(physical_id, props)
+    server = _servers.pop(physical_id, None)
+    if server:
+        server.stop()
+    if managed:
+        secretsmanager.delete_secret_in_process(managed["SecretArn"])
+
+
+def _instance_with_secret(record: dict[str, Any]) -> str:
+    """What ministack leaves out of DescribeDBInstances.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_DBInstance.html
+    """
+    secret = record.get("MasterUserSecret", {})
+    described: str = _instance_fields(record)
+    if not secret:
+        return described
+    return described + (
+        f"<MasterUserSecret><SecretArn>{secret['SecretArn']}</SecretArn>"
+        f"<SecretStatus>{secret['SecretStatus']}</SecretStatus></MasterUserSecret>"
+    )
+
+
+def _fail_over(instance: dict[str, Any], cluster: object) -> None:
+    """A reboot ends the server and, after a while, starts it on its data, under the same name and port."""
+    server = _servers[instance["DBInstanceIdentifier"]]
+    server.stop()
+    time.sleep(FAILOVER)
+    server.start()
+    instance["DBInstanceStatus"] = "available"
+
+
+def _orderable_options(params: dict[str, Any]) -> Any:
+    """What RDS for MySQL is offered on; ministack knows no Graviton class and no series after 8.0.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_DescribeOrderableDBInstanceOptions.html
+    """
+    size = rds._p(params, "DBInstanceClass")
+    options = "".join(
+        f"<OrderableDBInstanceOption><Engine>mysql</Engine><EngineVersion>{version}</EngineVersion>"
+        f"<DBInstanceClass>{size}</DBInstanceClass><MultiAZCapable>true</MultiAZCapable><Vpc>true</Vpc>"
+        "</OrderableDBInstanceOption>"
+        for version in _OFFERED
+        if _OFFERED_CLASSES.fullmatch(size)
+    )
+    name = "DescribeOrderableDBInstanceOptions"
+    result = f"<{name}Result><OrderableDBInstanceOptions>{options}</OrderableDBInstanceOptions></{name}Result>"
+    return rds._xml(200, f"{name}Response", result)
+
+
+def _options(props: Properties) -> list[str]:
+    group = rds._param_groups.get(props.get("DBParameterGroupName", ""), {})
+    given: dict[str, Any] = group.get("Parameters", {})
+    options = []
+    for name, words in _PARAMETERS.items():
+        if name in given:
+            value = given[name]["ParameterValue"] if isinstance(given[name], dict) else str(given[name])
+            options.append(f"--{name.replace('_', '-')}={words.get(value, value)}")
+    return options
+
+
+def _random_password() -> str:
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(28))

@@ -1,0 +1,140 @@
+"""`make watch`: an edit in lambda_src/ is answered by the deployed function a second later.
+
+An edited module is put into the package that is deployed, and published as a new version for the
+alias, without a synthesis. Any other edit (stacks/, migrations/, a new file) is deployed by CDK.
+The functions' logs are printed as they arrive.
+"""
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from local.cloud import CloudError, LocalCloud
+from tools.commands import ROOT
+
+WATCHED: Final = ("app.py", "cdk.json", "lambda_src", "migrations", "stacks")
+PAUSE: Final = 0.2
+"""Seconds between two looks at the files."""
+ALIAS: Final = "live"
+
+
+class Watcher:
+    """The files of a tree, and the local cloud in which it is deployed."""
+
+    def __init__(self, cloud: LocalCloud, root: Path = ROOT) -> None:
+        self._cloud = cloud
+        self._root = root
+        self._seen = self._times()
+        self._log = cloud.folder / "log"
+        self._logged = self._log.stat().st_size
+
+    def run(self) -> None:
+        """Apply edits and print logs until it is interrupted."""
+        print(f"watching {', '.join(WATCHED)}; an interrupt ends it, and the cloud goes on", flush=True)
+        while True:
+            self.step()
+            time.sleep(PAUSE)
+
+    def step(self) -> bool:
+        """Apply what was edited since the last step, and print what was logged; whether there was an edit."""
+        times = self._times()
+        edited = {path for path in {*times, *self._seen} if times.get(path) != self._seen.get(path)}
+        self._seen = times
+        if edited:
+            started = time.monotonic()
+            print(f"edited: {', '.join(sorted(str(path.relative_to(self._root)) for path in edited))}", flush=True)
+            try:
+                done = self._replace(edited) or self._deploy()
+            except CloudError as error:
+                done = str(error)
+            print(f"{done} in {time.monotonic() - started:.1f} s", flush=True)
+        for line in self._new_log():
+            print(line, flush=True)
+        return bool(edited)
+
+    def _times(self) -> dict[Path, int]:
+        files = [file for name in WATCHED for file in [self._root / name, *(self._root / name).rglob("*")]]
+        kept = [file for file in files if file.is_file() and file.parent.name != "__pycache__"]
+        return {file: file.stat().st_mtime_ns for file in kept}
+
+    def _deploy(self) -> str:
+        # Into the folder from which `_packages` takes what is deployed.
+        options = ("--require-approval=never", f"--output={self._cloud.assembly}")
+        self._cloud.cdk("deploy", "--all", *options, cwd=self._root)
+        return "deployed"
+
+    def _replace(self, edited: set[Path]) -> str:
+        """Put edited modules into the deployed packages; empty when that is not all that is needed."""
+        source = self._root / "lambda_src"
+        if not all(path.is_relative_to(source) and path.is_file() and path.suffix == ".py" for path in edited):
+            return ""
+        names = {str(path.relative_to(source)): path for path in edited}
+        packages = {
+            name: folder for name, folder in self._packages() if any((folder / each).exists() for each in names)
+        }
+        if {each for each in names for folder in packages.values() if (folder / each).exists()} != set(names):
+            return ""
+        client = self._cloud.client("lambda")
+        for function, folder in packages.items():
+            client.update_function_code(FunctionName=function, ZipFile=self._package(folder))
+            aliases = {each["Name"] for each in client.list_aliases(FunctionName=function)["Aliases"]}
+            if ALIAS in aliases:
+                version = client.publish_version(FunctionName=function)["Version"]
+                client.update_alias(FunctionName=function, Name=ALIAS, FunctionVersion=version)
+        return f"replaced in {len(packages)} function{'s' if len(packages) > 1 else ''}"
+
+    def _packages(self) -> Iterator[tuple[str, Path]]:
+        """The name of each deployed function, and the folder with its package."""
+        folder = self._cloud.assembly
+        for file in folder.glob("*.template.json"):
+            found = self._cloud.client("cloudformation").describe_stack_resources(
+                StackName=file.name.removesuffix(".template.json")
+            )["StackResources"]
+            names = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found}
+            for logical_id, resource in json.loads(file.read_text())["Resources"].items():
+                if resource["Type"] == "AWS::Lambda::Function":
+                    code = resource["Properties"]["Code"]["S3Key"].removesuffix(".zip")
+                    yield names[logical_id], folder / f"asset.{code}"
+
+    def _package(self, folder: Path) -> bytes:
+        """The package with the modules as they are now, and without their bytecode, which nothing would check."""
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+            for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+                name = file.relative_to(folder)
+                own = self._root / "lambda_src" / name
+                is_own_bytecode = name.parts[0] in ("__pycache__", "shared") and name.suffix == ".pyc"
+                if not is_own_bytecode:
+                    target.write(own if own.is_file() else file, name)
+        return archive.getvalue()
+
+    def _new_log(self) -> Iterator[str]:
+        """What the functions logged since the last step, a line each."""
+        with self._log.open("rb") as log:
+            log.seek(self._logged)
+            text, newline, _ = log.read().rpartition(b"\n")
+        self._logged += len(text + newline)
+        for line in text.decode(errors="replace").splitlines():
+            record = _record(line)
+            if record:
+                told = {key: value for key, value in record.items() if key not in _FRAME}
+                facts = " ".join(f"{key}={value}" for key, value in told.items())
+                yield f"  {record.get('level', '')} {record['message']} {facts}".rstrip()
+
+
+_FRAME: Final = ("timestamp", "level", "message", "logger", "requestId", "tenantId")
+"""What Lambda's runtime adds to every line."""
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """The JSON object with a message that a line of the log ends with, if it does."""
+    start = line.find("{")
+    try:
+        record = json.loads(line[start:]) if start >= 0 else None
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) and "message" in record else None

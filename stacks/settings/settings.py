@@ -1,0 +1,119 @@
+"""The settings of each environment.
+
+One constant per environment. A context key of the same name overrides each field
+(`cdk deploy -c engine_version=8.0`); `stacks/settings/checks.py` checks the result.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aws_cdk as cdk
+
+from stacks.settings.rds_mysql import INSTANCE_MEMORY_GIB, TAKEN_MEMORY_MIB
+
+APPLICATION_USERNAME: Final = "demoapp"
+"""The serving function's database user; rotation alternates it with `demoapp_clone`."""
+SCHEMA_USERNAME: Final = "demoapp_schema"
+"""The migration function's database user; rotation alternates it with `demoapp_schema_clone`."""
+
+
+def setting(
+    default: Any, doc: str, *, least: int | None = None, most: int | None = None, allowed: tuple[str, ...] = ()
+) -> Any:
+    """Declare a setting: its default, what it means, and the range or the values allowed."""
+    return field(default=default, metadata={"doc": doc, "least": least, "most": most, "allowed": allowed})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that may be chosen about one environment."""
+
+    env: str
+    protect_data: bool = field(
+        metadata={
+            "doc": "whether database, secret, keys and logs outlive their stack",
+            "allowed": ("true", "false"),
+        }
+    )
+    vpc_cidr: str = setting("172.31.0.0/16", "address range of the VPC")
+    public_subnet_cidr: str = setting("172.31.3.0/24", "public subnet, made only for `egress=nat`")
+    private_subnet_a_cidr: str = setting("172.31.2.0/24", "private subnet in the first zone")
+    private_subnet_b_cidr: str = setting("172.31.1.0/24", "private subnet in the second zone")
+    availability_zones: str = setting("", "two zones by name, as us-east-1a,us-east-1b; empty means the first two")
+    egress: str = setting(
+        "endpoints",
+        "how functions reach AWS: VPC endpoints and no internet, or a NAT gateway",
+        allowed=("endpoints", "nat"),
+    )
+    database_name: str = setting("devDB", "the application's database")
+    database_username: str = setting("myadmin", "the master user, whose password RDS keeps and rotates")
+    engine_version: str = setting("8.4", "RDS for MySQL: a series, of which RDS takes its default, or an exact version")
+    extended_support: bool = field(
+        default=False,
+        metadata={
+            "doc": "whether RDS may bill extended support; chosen when the instance is made, and never changed",
+            "allowed": ("true", "false"),
+        },
+    )
+    instance_class: str = setting("t4g.micro", "RDS instance class", allowed=tuple(INSTANCE_MEMORY_GIB))
+    architecture: str = setting("arm64", "processor of the functions", allowed=("arm64", "x86_64"))
+    extension_layer_arn: str = setting("", "pin the extension's layer version; empty means AWS's newest")
+    parameter_ttl: int = setting(300, "seconds the extension caches the parameter", least=0, most=300)
+    secret_ttl: int = setting(300, "seconds the extension caches the secret", least=0, most=300)
+    reserved_concurrency: int = setting(
+        10, "execution environments kept for the function; 0 keeps none, for any function", least=0, most=1000
+    )
+    release: str = setting(
+        "at-once",
+        "how a new version takes over after its smoke test: at once, or a tenth of the traffic for five minutes first",
+        allowed=("at-once", "gradual"),
+    )
+    alarm_email: str = setting("", "address that alarms and the database's events are mailed to; empty means nobody")
+    runbook: str = setting("docs/runbook", "where alarms say their runbook is: the folder's address, as people open it")
+    github_repository: str = setting(
+        "", "repository whose workflow may deploy, as `owner/name` or `owner@ID/name@ID`; empty means none"
+    )
+    rotation_days: int = setting(30, "days between rotations of the function's password", least=1, most=1000)
+
+    @property
+    def removal_policy(self) -> cdk.RemovalPolicy:
+        """What happens to data when its resource is removed from the stack.
+
+        Protected data is retained, but not after a failed first deploy: its name would block the
+        next one.
+        """
+        return cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if self.protect_data else cdk.RemovalPolicy.DESTROY
+
+    @property
+    def series(self) -> str:
+        """The series of the engine version, as 8.4."""
+        return ".".join(self.engine_version.split(".")[:2])
+
+    @property
+    def max_connections(self) -> int:
+        """The most connections that RDS lets the instance class have: {DBInstanceClassMemory/12582880}.
+
+        https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/CHAP_Limits.html
+        """
+        memory = INSTANCE_MEMORY_GIB[self.instance_class] * 2**30 - TAKEN_MEMORY_MIB * 2**20
+        return memory // 12582880
+
+    @property
+    def connections(self) -> int:
+        """Connections for the serving function: three quarters of the maximum.
+
+        The rest is for RDS itself, the other functions and an operator.
+        """
+        return self.max_connections * 3 // 4
+
+
+ENVIRONMENTS: Final[Mapping[str, Settings]] = {
+    each.env: each
+    for each in (
+        Settings(env="dev", protect_data=False),
+        Settings(
+            env="prod", protect_data=True, instance_class="m7g.large", reserved_concurrency=100, release="gradual"
+        ),
+    )
+}

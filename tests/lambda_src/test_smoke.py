@@ -1,0 +1,309 @@
+"""The smoke test: what it asks of Lambda and what it tells CloudFormation, on real sockets."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import boto3
+import botocore.exceptions
+import pytest
+
+import smoke
+
+CANARY = "canary0session"
+VERSION = "arn:aws:lambda:us-east-1:123456789012:function:demo:7"
+
+
+class Edge:
+    """Lambda's Invoke and CloudFormation's response address; `errors` are the answers to come, empty when well."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.errors: list[str] = []
+        self.invoked: list[str] = []
+        self.told: list[dict[str, Any]] = []
+        self.status = 200
+        self.live = ""
+        self.refusals: list[tuple[int, str]] = []
+        """Lambda's own errors to come, each a status and a code."""
+        self.redirect = ""
+
+    def invoke(self, path: str) -> tuple[dict[str, str], bytes]:
+        self.invoked.append(path)
+        error = self.errors.pop(0) if self.errors else ""
+        if error:
+            return {"X-Amz-Function-Error": "Unhandled"}, json.dumps({"errorType": error, "errorMessage": "x"}).encode()
+        return {}, b'{"message": "DemoApp"}'
+
+
+class _Handler(BaseHTTPRequestHandler):
+    edge: Edge
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if not self._refused():
+            self._answer(200, *self.edge.invoke(self.path))
+
+    def do_GET(self) -> None:
+        assert self.path.endswith("/aliases/live")
+        if self._refused():
+            return
+        if self.edge.live:
+            self._answer(200, {}, json.dumps({"FunctionVersion": self.edge.live}).encode())
+        else:
+            self._answer(404, {"X-Amzn-ErrorType": "ResourceNotFoundException"}, b"{}")
+
+    def do_PUT(self) -> None:
+        assert not self.headers["Content-Type"]
+        self.edge.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self._answer(self.edge.status, {"Location": self.edge.redirect} if self.edge.redirect else {}, b"")
+
+    def _refused(self) -> bool:
+        """Answer with the next of Lambda's own errors, if there is one."""
+        if not self.edge.refusals:
+            return False
+        status, code = self.edge.refusals.pop(0)
+        self._answer(status, {"X-Amzn-ErrorType": code}, b"{}")
+        return True
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def edge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Edge]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    at_edge = _Handler.edge = Edge(f"http://127.0.0.1:{server.server_port}")
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    keys = {"aws_access_key_id": "x", "aws_secret_access_key": CANARY, "aws_session_token": CANARY}
+    client = boto3.client("lambda", endpoint_url=at_edge.url, region_name="us-east-1", config=smoke.CONFIG, **keys)
+    monkeypatch.setattr(smoke, "_client", client)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", at_edge.url)
+    monkeypatch.setattr(smoke, "PAUSE", 0.01)
+    yield at_edge
+    client.close()
+    server.shutdown()
+    server.server_close()
+
+
+class Context:
+    def get_remaining_time_in_millis(self) -> int:
+        return 300_000
+
+
+def _tell(edge: Edge, request: str, **more: Any) -> dict[str, Any]:
+    event = {
+        "RequestType": request,
+        "ResponseURL": f"{edge.url}/response",
+        "StackId": "stack",
+        "RequestId": "request",
+        "LogicalResourceId": "SmokeTestResult",
+        "ResourceProperties": {"FunctionVersion": VERSION, "Alias": "live", "InvocationSeconds": "35"},
+    }
+    smoke.lambda_handler(event | more, Context())
+    (told,) = edge.told
+    return told
+
+
+def test_a_version_that_answers_lets_the_deploy_go_on(edge: Edge) -> None:
+    told = _tell(edge, "Create")
+    assert told == {
+        "Status": "SUCCESS",
+        "PhysicalResourceId": VERSION,
+        "StackId": "stack",
+        "RequestId": "request",
+        "LogicalResourceId": "SmokeTestResult",
+    }
+    assert len(edge.invoked) == 1
+
+
+def test_a_version_that_fails_for_good_fails_the_deploy_at_once(edge: Edge) -> None:
+    edge.errors = ["ConfigurationError"]
+    told = _tell(edge, "Update", PhysicalResourceId="before")
+    assert told["Status"] == "FAILED"
+    assert told["PhysicalResourceId"] == "before"
+    assert "ConfigurationError" in told["Reason"]
+    assert len(edge.invoked) == 1
+
+
+def test_what_may_pass_is_waited_for(edge: Edge) -> None:
+    edge.errors = ["CredentialsRefusedError", "DependencyUnavailableError"]
+    assert _tell(edge, "Create")["Status"] == "SUCCESS"
+    assert len(edge.invoked) == 3
+
+
+def test_what_does_not_pass_fails_the_deploy_when_patience_ends(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smoke, "PATIENCE", 0.2)
+    edge.errors = ["CredentialsRefusedError"] * 1000
+    started = time.monotonic()
+    assert "CredentialsRefusedError" in _tell(edge, "Create")["Reason"]
+    assert time.monotonic() - started < 5
+
+
+def test_whatever_happens_cloudformation_is_told(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smoke, "answer", lambda *_: 1 / 0)
+    told = _tell(edge, "Create")
+    assert told["Status"] == "FAILED"
+    assert "ZeroDivisionError" in told["Reason"]
+
+
+def test_a_rollback_to_the_version_that_callers_have_asks_it_nothing(edge: Edge) -> None:
+    edge.live, edge.errors = "7", ["ConfigurationError"]
+    assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "SUCCESS"
+    assert edge.invoked == []
+    edge.live = "6"
+    edge.told.clear()
+    assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "FAILED"
+
+
+def test_a_version_that_goes_is_asked_nothing(edge: Edge) -> None:
+    assert _tell(edge, "Delete", PhysicalResourceId=VERSION)["Status"] == "SUCCESS"
+    assert edge.invoked == []
+
+
+def test_when_cloudformation_does_not_hear_it_the_function_fails(edge: Edge) -> None:
+    edge.status = 403
+    with pytest.raises(smoke.SmokeTestError, match="403"):
+        _tell(edge, "Create")
+
+
+REFUSALS = [
+    (429, "TooManyRequestsException"),
+    (409, "ResourceConflictException"),
+    (500, "ServiceException"),
+    (502, "EC2UnexpectedException"),
+    (403, "AccessDeniedException"),
+    (502, "KMSAccessDeniedException"),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_what_lambda_itself_refuses_for_a_moment_is_waited_for(edge: Edge, refusal: tuple[int, str]) -> None:
+    edge.refusals = [(404, "ResourceNotFoundException"), refusal, refusal]
+    assert _tell(edge, "Create")["Status"] == "SUCCESS"
+    assert len(edge.invoked) == 1
+
+
+def test_what_lambda_refuses_for_good_fails_the_deploy_at_once(edge: Edge) -> None:
+    edge.refusals = [(404, "ResourceNotFoundException"), (404, "ResourceNotFoundException")]
+    assert "ResourceNotFoundException" in _tell(edge, "Create")["Reason"]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_throttled_look_at_the_alias_does_not_break_a_rollback(edge: Edge, refusal: tuple[int, str]) -> None:
+    edge.live, edge.errors = "7", ["ConfigurationError"]
+    edge.refusals = [refusal, refusal]
+    assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "SUCCESS"
+    assert edge.invoked == []
+
+
+def test_a_rollback_to_an_earlier_version_asks_it_nothing_even_if_the_alias_was_moved_by_hand(edge: Edge) -> None:
+    edge.live, edge.errors = "5", ["ConfigurationError"]
+    tried = {"FunctionVersion": VERSION.replace(":7", ":10"), "Alias": "live"}
+    told = _tell(edge, "Update", PhysicalResourceId="before", OldResourceProperties=tried)
+    assert told["Status"] == "SUCCESS"
+    assert edge.invoked == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://attacker.example/",
+        "https://169.254.169.254/",
+        "http://cloudformation-custom-resource-response-useast1.s3.amazonaws.com/x",
+        "https://cloudformation-custom-resource-response-useast1.s3.attacker.example/x",
+        "https://cloudformation-custom-resource-response-x.s3.amazonaws.com.attacker.example/x",
+        "https://attacker.s3.amazonaws.com/x",
+        "https://attacker.example@127.0.0.1/",
+        "file:///etc/passwd",
+        "",
+    ],
+)
+def test_the_result_goes_to_cloudformation_and_nowhere_else(
+    edge: Edge, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("urllib3.request", lambda *given, **_: asked.append(given))
+    with pytest.raises(smoke.SmokeTestError, match="not an address of CloudFormation"):
+        _tell(edge, "Delete", ResponseURL=url)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://cloudformation-custom-resource-response-useast1.s3.amazonaws.com/arn?X-Amz-Signature=1",
+        "https://cloudformation-custom-resource-response-euwest3.s3.eu-west-3.amazonaws.com/arn",
+        "https://cloudformation-custom-resource-response-cnnorth1.s3.cn-north-1.amazonaws.com.cn/arn",
+    ],
+)
+def test_cloudformations_own_addresses_are_taken(url: str) -> None:
+    assert smoke._response_url(url) == url
+
+
+def test_a_redirect_of_the_result_is_not_followed(edge: Edge) -> None:
+    edge.status, edge.redirect = 307, f"{edge.url}/elsewhere"
+    with pytest.raises(smoke.SmokeTestError, match="answered 307"):
+        _tell(edge, "Create")
+    assert len(edge.told) == 1
+
+
+def test_no_credential_is_in_any_record_at_any_level(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    edge.errors = ["CredentialsRefusedError"]
+    _tell(edge, "Create")
+    said = "".join(record.getMessage() + repr(vars(record)) for record in caplog.records)
+    assert CANARY not in said
+
+
+def test_a_look_at_the_alias_that_is_refused_for_good_fails_the_deploy(edge: Edge) -> None:
+    edge.refusals = [(400, "InvalidParameterValueException")]
+    assert "InvalidParameterValueException" in _tell(edge, "Create")["Reason"]
+
+
+def test_no_answer_of_lambda_is_waited_for(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoke = smoke._client.invoke
+    answers = iter([TimeoutError(), invoke])
+
+    def invoked(**request: Any) -> Any:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer(**request)
+
+    monkeypatch.setattr(smoke._client, "invoke", invoked)
+    assert _tell(edge, "Create")["Status"] == "SUCCESS"
+
+
+def test_without_an_answer_about_the_alias_the_deploy_fails_in_time(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smoke, "TELLING", 1000.0)
+    edge.refusals = [(500, "ServiceException")]
+    assert "ServiceException" in _tell(edge, "Create")["Reason"]
+
+
+def test_no_answer_about_the_alias_is_waited_for(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    get_alias = smoke._client.get_alias
+    answers = iter([botocore.exceptions.ReadTimeoutError(endpoint_url=edge.url), None])
+
+    def asked(**request: Any) -> Any:
+        if error := next(answers):
+            raise error
+        return get_alias(**request)
+
+    monkeypatch.setattr(smoke._client, "get_alias", asked)
+    edge.live = "7"
+    assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "SUCCESS"
+    assert edge.invoked == []

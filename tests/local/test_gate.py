@@ -1,0 +1,221 @@
+"""Nobody without a key of this cloud gets anything from it: what listens on 127.0.0.1, and who may use it."""
+
+import json
+import os
+import pwd
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.exceptions
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from local.cloud import LocalCloud
+
+Send = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def send(cloud: LocalCloud) -> Send:
+    """Send a request as it is; its status and body."""
+    context = ssl.create_default_context(cafile=cloud.variables["AWS_CA_BUNDLE"])
+
+    def send(
+        path: str, headers: Mapping[str, str], body: bytes | None = b"{}", method: str = "POST"
+    ) -> tuple[int, str]:
+        url = cloud.variables["AWS_ENDPOINT_URL"] + path
+        request = urllib.request.Request(url, body, dict(headers), method=method)  # noqa: S310 - https
+        try:
+            with urllib.request.urlopen(request, context=context) as response:  # noqa: S310 - https
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    return send
+
+
+def _signed(cloud: LocalCloud, key: str, secret: str, body: bytes = b"{}", token: str | None = None) -> dict[str, str]:
+    """The headers of a signed ListSecrets."""
+    headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "secretsmanager.ListSecrets"}
+    request = AWSRequest("POST", cloud.variables["AWS_ENDPOINT_URL"] + "/", headers=headers, data=body)
+    SigV4Auth(Credentials(key, secret, token), "secretsmanager", "us-east-1").add_auth(request)
+    return dict(request.headers)
+
+
+def _administrator(cloud: LocalCloud) -> tuple[str, str]:
+    return cloud.variables["AWS_ACCESS_KEY_ID"], cloud.variables["AWS_SECRET_ACCESS_KEY"]
+
+
+def test_the_administrators_signature_is_taken(cloud: LocalCloud, send: Send) -> None:
+    status, body = send("/", _signed(cloud, *_administrator(cloud)))
+    assert status == 200
+    assert json.loads(body)["SecretList"]
+
+
+@pytest.mark.parametrize("key", ["test", "000000000000", "123456789012", "AKIAUNKNOWN000000000", "", "administrator"])
+@pytest.mark.parametrize("secret", ["test", "", "right"])
+def test_no_other_key_is_taken_whatever_its_signature(cloud: LocalCloud, send: Send, key: str, secret: str) -> None:
+    own_key, own_secret = _administrator(cloud)
+    if key == "administrator":
+        key, secret = own_key, "wrong" + secret
+    status, body = send("/", _signed(cloud, key, own_secret if secret == "right" else secret))
+    assert status in (400, 403), body
+    assert "SecretList" not in body
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda headers: headers.pop("Authorization"),
+        lambda headers: headers.update(Authorization=headers["Authorization"][:-64] + "00"),
+        lambda headers: headers.update(Authorization=headers["Authorization"][:-64] + "0" * 64),
+        lambda headers: headers.update(Authorization="AWS4-HMAC-SHA256 Credential=test"),
+        lambda headers: headers.update(Authorization="Bearer x"),
+        lambda headers: headers.update({"X-Amz-Date": "20200101T000000Z"}),
+        lambda headers: headers.update({"X-Amz-Security-Token": "x"}),
+        lambda headers: headers.update({"X-Amz-Target": "secretsmanager.GetSecretValue"}, Host="x"),
+    ],
+)
+def test_a_signature_that_is_spoiled_is_refused(cloud: LocalCloud, send: Send, spoil: Callable[[Any], Any]) -> None:
+    headers = _signed(cloud, *_administrator(cloud))
+    spoil(headers)
+    status, body = send("/", headers)
+    assert status in (400, 403), body
+    assert "SecretList" not in body
+
+
+def test_a_body_other_than_the_signed_one_is_refused(cloud: LocalCloud, send: Send) -> None:
+    status, _ = send("/", _signed(cloud, *_administrator(cloud)), b'{"MaxResults": 1}')
+    assert status in (400, 403)
+
+
+def test_a_roles_session_is_held_to_its_secret_and_its_token(cloud: LocalCloud, send: Send) -> None:
+    role = cloud.client("iam").list_roles()["Roles"][0]["Arn"]
+    given = cloud.client("sts").assume_role(RoleArn=role, RoleSessionName="session")["Credentials"]
+    key, secret, token = given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
+    for wrong in ((key, "wrong", token), (key, secret, "wrong"), (key, secret, None)):
+        status, body = send("/", _signed(cloud, wrong[0], wrong[1], token=wrong[2]))
+        assert status in (400, 403), body
+
+
+PATHS = [
+    ("GET", "/_ministack/health", 200),
+    *(
+        (method, path, 403)
+        for method, path in (
+            ("GET", "/"),
+            ("GET", "/_localstack/health"),
+            ("GET", "/health"),
+            ("GET", "/_ministack/ready"),
+            ("POST", "/_ministack/reset"),
+            ("POST", "/_ministack/config"),
+            ("GET", "/_ministack/ses/messages"),
+            ("GET", "/_ministack/sqs/messages"),
+            ("GET", "/_ministack/rds/ca.pem"),
+            ("POST", "/_ministack/rds/iam-auth"),
+            ("GET", "/_ministack/lambda-code/Dev-Service-Function"),
+            ("GET", "/_ministack/lambda-layers/x/1/content"),
+            ("PUT", "/_ministack/cfn-signal/x"),
+            ("POST", "/_ministack/eks-auth/x"),
+            ("POST", "/2015-03-31/functions/Dev-Service-Function/invocations"),
+            ("GET", "/2015-03-31/functions"),
+            ("GET", "/cdk-hnb659fds-assets-000000000000-us-east-1"),
+            ("PUT", "/a-bucket"),
+            ("GET", "/oauth2/authorize"),
+            ("GET", "/x/.well-known/jwks.json"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), PATHS, ids=str)
+def test_without_a_signature_nothing_is_served_but_that_it_is_up(
+    send: Send, method: str, path: str, status: int
+) -> None:
+    got, body = send(path, {}, None if method == "GET" else b"{}", method)
+    assert got == status, body
+    if status == 200:
+        assert body == ""
+
+
+def test_a_custom_resources_result_needs_the_token_of_its_address(send: Send) -> None:
+    assert send("/_ministack/cfn-response/guessed", {}, b'{"Status": "SUCCESS"}', "PUT")[0] == 403
+
+
+def test_another_key_is_refused_to_the_sdk_as_aws_refuses_it(cloud: LocalCloud) -> None:
+    client = boto3.client(
+        "secretsmanager",
+        endpoint_url=cloud.variables["AWS_ENDPOINT_URL"],
+        region_name="us-east-1",
+        verify=cloud.variables["AWS_CA_BUNDLE"],
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    with pytest.raises(botocore.exceptions.ClientError, match="UnrecognizedClientException"):
+        client.list_secrets()
+
+
+CONNECT = """
+import socket, sys
+for port in map(int, sys.argv[1:]):
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        connection.sendall(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+        print(len(connection.recv(1)))
+"""
+
+
+def _listening(pids: set[str]) -> set[tuple[str, int]]:
+    """The addresses, in hexadecimal as the kernel's tables have them, and the ports on which these processes listen."""
+    links = [link.readlink() for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
+    inodes = {str(target).removeprefix("socket:[").removesuffix("]") for target in links}
+    rows = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()]
+    own = [row[1].split(":") for row in rows if row[3] == "0A" and row[9] in inodes]
+    return {(address, int(port, 16)) for address, port in own}
+
+
+def _processes(cloud: LocalCloud) -> dict[str, str]:
+    """The cloud's processes: command lines by process id."""
+    listed = subprocess.run(["ps", "-ww", "-A", "-o", "pid=,pgid=,command="], capture_output=True, text=True).stdout
+    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+    return {pid: command for pid, group, command in rows if group == str(cloud._given["pid"])}
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs Linux, and root to be somebody else")
+def test_another_user_gets_nothing_from_the_runtime_api_and_the_extension(
+    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]]
+) -> None:
+    assert invoke()["error"] is None
+    gateway = int(cloud.variables["AWS_ENDPOINT_URL"].rpartition(":")[2])
+    own = {pid for pid, command in _processes(cloud).items() if "mariadbd" not in command and "mysqld" not in command}
+    ports = {port for _, port in _listening(own)} - {gateway}
+    assert len(ports) >= 2
+    nobody = pwd.getpwnam("nobody")
+    stranger = subprocess.run(
+        ["/usr/bin/python3", "-c", CONNECT, *map(str, sorted(ports))],
+        user=nobody.pw_uid,
+        group=nobody.pw_gid,
+        extra_groups=[],
+        cwd="/",
+        capture_output=True,
+        text=True,
+    )
+    assert stranger.stdout.split() == ["0"] * len(ports), stranger.stderr
+    assert invoke()["error"] is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's tables")
+def test_everything_listens_on_this_machine_alone(cloud: LocalCloud, invoke: Callable[[], dict[str, Any]]) -> None:
+    assert invoke()["error"] is None
+    processes = _processes(cloud)
+    listening = _listening(set(processes))
+    assert len(listening) >= 4  # The gateway, the Runtime API, the extension and the database.
+    assert {address for address, _ in listening} == {"0100007F"}

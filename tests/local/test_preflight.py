@@ -1,0 +1,101 @@
+"""`make deploy` says what would stop it, all of it at once, before anything is touched."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from local.cloud import LocalCloud
+from stacks.settings import from_context
+from tests.conftest import local_cloud
+from tools import deploy
+from tools.commands import ROOT, environment
+from tools.preflight import Preflight
+from tools.templates import synthesise
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[LocalCloud]:
+    """A new account: not bootstrapped, with a limit of ten concurrent executions."""
+    with local_cloud("account", concurrency_limit=10) as cloud:
+        yield cloud
+
+
+def _deploy(variables: Mapping[str, str], env: str = "dev") -> str:
+    """What a deploy that is stopped says."""
+    finished = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tools.deploy", env],
+        cwd=ROOT,
+        env=environment() | dict(variables),
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 1
+    assert "Traceback" not in finished.stderr
+    assert finished.stdout == ""
+    return finished.stderr
+
+
+def test_all_that_would_stop_a_deploy_is_said_at_once(account: LocalCloud) -> None:
+    account.client("logs").create_log_group(logGroupName="/aws/rds/instance/prod-demoapp/error")
+    account.client("ssm").put_parameter(Name="/prod/demoApp/app_config", Value="{}", Type="String")
+    lines = _deploy(account.variables, "prod").splitlines()
+    assert [line.partition(":")[0].strip() for line in lines] == [
+        "Nothing was deployed",
+        "bootstrap stack",
+        "concurrency",
+        "log group /aws/rds/instance/prod-demoapp/error",
+        "parameter /prod/demoApp/app_config",
+    ]
+    assert "the functions reserve 107, the account has 0 to give" in lines[2]
+    assert account.client("cloudformation").describe_stacks()["Stacks"] == []
+
+
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        ("", "no region: set AWS_REGION"),
+        ("us-east-1", "no credentials that AWS takes"),
+        ("ap-east-2", "ap-east-2: rds-root-certificates.pem has no root certificate of RDS"),
+    ],
+)
+def test_a_deploy_without_credentials_or_to_no_region_that_serves_is_refused(
+    monkeypatch: pytest.MonkeyPatch, region: str, said: str
+) -> None:
+    monkeypatch.setattr("tools.deploy.synthesise", lambda **_: {})
+    monkeypatch.setattr("tools.deploy.subprocess.run", lambda *_: pytest.fail("something was deployed"))
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    if region:
+        monkeypatch.setenv("AWS_REGION", region)
+    with pytest.raises(SystemExit, match=said):
+        deploy.main(["dev"])
+
+
+@pytest.mark.parametrize(
+    ("context", "said"),
+    [
+        ({"github_repository": "owner/name"}, "GitHub: the account has no identity provider"),
+        ({"engine_version": "8.4.99"}, "with MySQL of 5.7.44"),
+        ({"instance_class": "m8g.large"}, "offers db.m8g.large, Multi-AZ, with MySQL of no version, not 8.4"),
+        ({"availability_zones": "us-east-1a,us-east-1e"}, "zone us-east-1e: Lambda, Secrets Manager or Systems"),
+    ],
+)
+def test_what_the_settings_ask_for_and_the_account_has_not_is_said(
+    account: LocalCloud, context: Mapping[str, str], said: str
+) -> None:
+    faults = Preflight(from_context(context), {}, account.session()).faults()
+    assert [fault for fault in faults if said in fault], faults
+
+
+def test_what_the_credentials_may_not_ask_is_passed_over(account: LocalCloud) -> None:
+    iam = account.client("iam")
+    iam.create_user(UserName="deployer")
+    key = iam.create_access_key(UserName="deployer")["AccessKey"]
+    session = account.session(aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"])
+    assert Preflight(from_context({}), {}, session).faults() == []
+
+
+def test_an_environment_that_is_there_is_not_in_its_own_way(cloud: LocalCloud) -> None:
+    assert Preflight(from_context({}), synthesise(env="dev"), cloud.session()).faults() == []

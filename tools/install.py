@@ -1,0 +1,205 @@
+"""Installs what the other commands need, all of it under the clone and none of it as root.
+
+Uses the standard library only, because it runs before anything is installed. Each part is installed
+once, and again only when its lock file or Python has changed. Independent parts are installed at
+the same time.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from stacks.constructs.runtime_python import runtime_python
+from tools.commands import LOCAL, ROOT, TEMPORARY, VENV, environment
+
+CLOUD: Final = LOCAL / "cloud"
+"""The local cloud's virtual environment: it pins botocore, and functions see its packages."""
+CHECKOV: Final = LOCAL / "checkov"
+"""checkov's virtual environment: it pins a hundred packages that nothing else needs."""
+BENCH: Final = LOCAL / "bench"
+"""The benchmarks' virtual environment: only what they compare with."""
+MYSQL: Final = LOCAL / "mysql"
+"""MariaDB's packages, unpacked, where the machine has no MySQL server."""
+BASE_PYTHON: Final = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+"""Not `sys.executable`, which may be in the environment that is being replaced."""
+NODE: Final = 22
+"""The oldest Node.js that CDK supports without a warning."""
+_apt = threading.Lock()
+"""Held while Debian packages are downloaded, because all parts use the same folder."""
+
+
+class InstallError(Exception):
+    """Something is missing that only the user can install; the message has the command."""
+
+
+def main() -> None:
+    """Install what is missing or out of date; and `checkov` or `bench` where they are asked for."""
+    if sys.version_info < (3, 11):
+        sys.exit(f"Python 3.11 or later is needed; this is {sys.version.split()[0]}: apt-get install python3.11")
+    TEMPORARY.mkdir(parents=True, exist_ok=True)
+    parts: list[Callable[[], None]] = [
+        _command_line,
+        lambda: _environment_made(CLOUD, "local/requirements.txt", runtime_python() or BASE_PYTHON),
+    ]
+    if not mysql_server():
+        parts.append(lambda: _made(MYSQL, _mysql))
+    if "checkov" in sys.argv[1:]:
+        parts.append(lambda: _environment_made(CHECKOV, "tests/requirements-checkov.txt"))
+    if "bench" in sys.argv[1:]:
+        parts.append(lambda: _environment_made(BENCH, "benchmarks/requirements.txt", runtime_python() or BASE_PYTHON))
+    try:
+        with ThreadPoolExecutor() as pool:
+            for made in [pool.submit(part) for part in parts]:
+                made.result()
+    except InstallError as error:
+        sys.exit(str(error))
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"failed: {' '.join(map(str, error.cmd))}")
+
+
+def mysql_server() -> Path | None:
+    """The MySQL or MariaDB server on the path or in the system's folder for servers."""
+    places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+    found = shutil.which("mysqld", path=places) or shutil.which("mariadbd", path=places)
+    return Path(found) if found else None
+
+
+def _command_line() -> None:
+    """CDK's command line runs on Node.js, which comes from a Python package where there is none."""
+    _environment_made(VENV, "requirements-dev.txt")
+    if not _node_on_path():
+        _made(VENV / "node", _node, ROOT / "tools" / "requirements-node.txt")
+    _made(ROOT / "node_modules", _node_modules, ROOT / "package-lock.json")
+
+
+def _made(target: Path, make: Callable[[Path], str], *sources: Path) -> None:
+    """Make the target unless it was made here from these sources by this Python.
+
+    In this folder, because the programs of a virtual environment contain its path: a moved clone is installed again.
+    """
+    digest = hashlib.sha256(f"{sys.version}{target}".encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    stamp = target / ".made"
+    if stamp.is_file() and stamp.read_text() == digest.hexdigest():
+        return
+    name = target.relative_to(ROOT)
+    print(f"installing {name} ...\n", end="", flush=True)
+    started = time.monotonic()
+    shutil.rmtree(target, ignore_errors=True)
+    what = make(target)
+    target.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(digest.hexdigest())
+    print(f"installed {name}: {what}, {time.monotonic() - started:.1f} s\n", end="", flush=True)
+
+
+def _run(*command: str | Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> str:
+    finished = subprocess.run(command, env=env or environment(), cwd=cwd, text=True, capture_output=True)
+    if finished.returncode:
+        print(f"\n{finished.stdout}{finished.stderr}", file=sys.stderr)
+        finished.check_returncode()
+    return finished.stdout
+
+
+def _environment_made(target: Path, requirements: str, python: Path = BASE_PYTHON) -> None:
+    """Make a virtual environment; Python 3.13, the functions' runtime, is used where the machine has it."""
+    _made(target, lambda target: _virtual_environment(target, python, ROOT / requirements), ROOT / requirements)
+
+
+def _virtual_environment(target: Path, python: Path, requirements: Path) -> str:
+    has_pip = not subprocess.run([python, "-c", "import ensurepip"], stderr=subprocess.DEVNULL).returncode
+    _run(python, "-m", "venv", *([] if has_pip else ["--without-pip"]), target)
+    env = environment()
+    if not has_pip:
+        env["PYTHONPATH"] = str(_wheel_of_pip())
+        _run(target / "bin" / "python", "-m", "pip", "install", "--quiet", "pip", env=env)
+        del env["PYTHONPATH"]
+    _pip_install(target / "bin" / "python", requirements, env)
+    return (
+        f"Python {_run(target / 'bin' / 'python', '-c', 'import platform; print(platform.python_version())').strip()}"
+    )
+
+
+def _wheel_of_pip() -> Path:
+    """Return Debian's wheel of pip, which runs without being installed."""
+    wheels = LOCAL / "pip"
+    with _apt:
+        if not wheels.exists():
+            _unpack_debian(["python3-pip-whl"], wheels)
+    return next(wheels.glob("usr/share/python-wheels/pip-*.whl"))
+
+
+def _pip_install(python: Path, requirements: Path, env: Mapping[str, str]) -> None:
+    # Not compiled: the first synth compiles the part of CDK's 300 MB that it uses.
+    options = "-m pip install --quiet --require-hashes --no-deps --no-compile --requirement"
+    _run(python, *options.split(), requirements, env=env)
+
+
+def _node_on_path() -> bool:
+    node = shutil.which("node")
+    if not node or not shutil.which("npm"):
+        return False
+    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout
+    return version.startswith("v") and int(version[1:].split(".")[0]) >= NODE
+
+
+def _node(target: Path) -> str:
+    _pip_install(VENV / "bin" / "python", ROOT / "tools" / "requirements-node.txt", environment())
+    return f"Node {_run('node', '--version').strip()}"
+
+
+def _node_modules(target: Path) -> str:
+    _run("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error")
+    return f"CDK {_run('cdk', '--version').split()[0]}"
+
+
+def _mysql(target: Path) -> str:
+    with _apt:
+        _unpack_debian(["mariadb-server-core", "mariadb-client-core"], target)
+    return "MariaDB server"
+
+
+def _unpack_debian(packages: list[str], target: Path) -> None:
+    """Unpack Debian packages, and what they need that is not installed, without root.
+
+    apt's lists are kept under the clone, so that a machine without lists can do it.
+    """
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        raise InstallError(
+            "A MySQL or MariaDB server is needed and this is no Debian or Ubuntu; install one, for example:\n"
+            "  dnf install mariadb-server    or    brew install mysql"
+        )
+    work = LOCAL / "apt"
+    shutil.rmtree(work, ignore_errors=True)
+    for folder in ("state/lists/partial", "cache/archives/partial", "packages", "unpacked"):
+        (work / folder).mkdir(parents=True)
+    apt = [
+        "apt-get",
+        "-qq",
+        *("-o", f"Dir::State={work / 'state'}", "-o", f"Dir::Cache={work / 'cache'}"),
+        *("-o", "Dir::State::status=/var/lib/dpkg/status", "-o", "APT::Sandbox::User=root"),
+        *("-o", "Debug::NoLocking=1"),
+    ]
+    _run(*apt, "update")
+    planned = _run(*apt, "install", "--simulate", "--no-install-recommends", *packages)
+    missing = {line.split()[1] for line in planned.splitlines() if line.startswith("Inst ")}
+    # The C library must match the machine's loader.
+    wanted = (missing | set(packages)) - {"libc6", "libc-bin"}
+    _run(*apt, "download", *sorted(wanted), cwd=work / "packages")
+    for package in sorted((work / "packages").glob("*.deb")):
+        _run("dpkg", "-x", package, work / "unpacked")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (work / "unpacked").rename(target)
+    shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    main()
