@@ -1,7 +1,6 @@
 """The database users whose passwords rotate: each exists, has exactly its privileges, and must use TLS."""
 
 import re
-from hashlib import sha1
 
 from shared.database import Database
 
@@ -10,7 +9,7 @@ class DatabaseUsers:
     """The users of one database, changed by its master on an open connection."""
 
     def __init__(self, database: Database, name: str, privileges: list[str]) -> None:
-        """Ask the server which product it is and how it reads a grant.
+        """Ask the server how it reads a database's name in a grant.
 
         Args:
             database: connected as the master.
@@ -21,7 +20,6 @@ class DatabaseUsers:
             InvocationError: as `Database.rows`, here and in each method.
         """
         self._database = database
-        self._is_mariadb = "MariaDB" in database.query("SELECT VERSION()")[0]
         # With partial_revokes the server takes a database name literally; otherwise `_` and `%` are wildcards
         # (https://dev.mysql.com/doc/refman/8.4/en/partial-revokes.html).
         revokes = database.rows("SHOW VARIABLES LIKE 'partial_revokes'")
@@ -49,10 +47,9 @@ class DatabaseUsers:
         self._run("ALTER USER", username, password)
 
     def _run(self, verb: str, username: str, password: str) -> None:
-        # MySQL removes passwords from the statements that it logs. MariaDB does not, but accepts the hash.
-        identified = "IDENTIFIED BY PASSWORD %s" if self._is_mariadb else "IDENTIFIED BY %s"
-        word = native_hash(password) if self._is_mariadb else password
-        self._database.rows(f"{verb} %s@'%%' {identified} REQUIRE SSL", (username, word))
+        # MySQL removes passwords from the statements that it logs
+        # (https://dev.mysql.com/doc/refman/8.4/en/password-logging.html).
+        self._database.rows(f"{verb} %s@'%%' IDENTIFIED BY %s REQUIRE SSL", (username, password))
 
     def _grant_to(self, username: str) -> None:
         self._database.rows(f"{self._grant.replace('%', '%%')} TO %s@'%%'", (username,))
@@ -67,8 +64,3 @@ def _normal(grant: str) -> str:
     """Return a GRANT without the user, its privileges in alphabetical order."""
     privileges, _, rest = grant.removeprefix("GRANT ").partition(" ON ")
     return f"{sorted(privileges.split(', '))} {re.sub(r' TO [`][^`]*[`]@[`]%[`]', '', rest, count=1)}"
-
-
-def native_hash(password: str) -> str:
-    """Return the password as mysql_native_password stores it (https://mariadb.com/kb/en/password/)."""
-    return "*" + sha1(sha1(password.encode()).digest()).hexdigest().upper()  # noqa: S324 - MariaDB's own

@@ -22,6 +22,7 @@ from local.certificates import create
 from local.mysql import free_port
 from local.processes import end_group, is_group, is_running, run
 from tools.commands import LOCAL, ROOT, environment
+from tools.database_server import wanted
 from tools.install import CLOUD
 
 ACCOUNT: Final = "000000000000"
@@ -97,6 +98,7 @@ class LocalCloud:
         private.mkdir(mode=0o700)
         env = {
             "PATH": os.environ.get("PATH", os.defpath),
+            "DATABASE": wanted(),
             "HOME": str(private),
             "LANG": "C.UTF-8",
             "TMPDIR": str(private),

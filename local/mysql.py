@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from local.certificates import Certificates
-from tools.install import MYSQL, mysql_server
+from tools.commands import CACHE
+from tools.database_server import database_server
 
+SYSTEM_TABLES: Final = CACHE / "system-tables"
+"""Data folders with nothing but system tables, to be copied."""
+MYSQL_OPTIONS: Final = ("--secure-file-priv=NULL", "--mysqlx=OFF", "--innodb-redo-log-capacity=8M")
+"""Options that MariaDB does not know."""
 UNPRIVILEGED: Final = "nobody"
 """The user that runs the server when root starts it."""
 
@@ -52,8 +57,7 @@ class MySQLServer:
         self._certificates = certificates
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._binary = mysql_server() or MYSQL / "usr/sbin/mariadbd"
-        self._base = MYSQL / "usr" if self._binary.is_relative_to(MYSQL) else None
+        self._server = database_server()
 
     def create(self, database: str, username: str, password: str, *statements: str) -> None:
         """Initialise and start the server with one database and its master user, as RDS would.
@@ -101,7 +105,7 @@ class MySQLServer:
         self.port = self.port or free_port()
         files = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
         command = [
-            *self._command(self._binary),
+            *self._command(),
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
             "--socket=s",  # A relative path, within the data folder: an absolute one may be too long for a socket.
@@ -109,8 +113,7 @@ class MySQLServer:
             *(f"--ssl-{name}={self.folder}/{file}" for name, file in files.items()),
             "--innodb-buffer-pool-size=32M",
             "--skip-name-resolve",
-            "--secure-file-priv=NULL" if not self._is_mariadb() else f"--secure-file-priv={self.folder}",
-            *([] if self._is_mariadb() else ["--mysqlx=OFF"]),
+            *([f"--secure-file-priv={self.folder}"] if self._server.is_mariadb else MYSQL_OPTIONS),
             *self._options,
             *options,
         ]
@@ -120,7 +123,7 @@ class MySQLServer:
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > give_up:
                 self.stop()
-                raise MySQLError(f"{self._binary} did not start:\n{self.log()[-2000:]}")
+                raise MySQLError(f"{self._server.program} did not start:\n{self.log()[-2000:]}")
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -146,31 +149,40 @@ class MySQLServer:
         except OSError:
             return False
 
-    def _is_mariadb(self) -> bool:
-        return "mariadb" in self._binary.resolve().name
-
     def _initialise(self) -> None:
-        """Create the system tables in the data folder.
-
-        MariaDB's own script fails for paths with spaces. It runs these files, in this order.
-        """
-        if not self._is_mariadb():
-            self._run([*self._command(self._binary), "--initialize-insecure"])
+        """Give the data folder its system tables: made once for each program, and copied afterwards."""
+        data = self.folder / "data"
+        program = self._server.program.resolve()
+        made = SYSTEM_TABLES / f"{program.name}-{program.stat().st_mtime_ns}-{os.geteuid()}"
+        if made.exists():
+            shutil.copytree(made, data)
+            self._give_away(data, *data.rglob("*"))
             return
-        share = (self._base or self._binary.parent.parent) / "share/mysql"
+        self._make_system_tables(data)
+        own = made.with_name(f"{made.name}-{os.getpid()}")
+        own.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(data, own)
+        try:
+            own.rename(made)
+        except OSError:  # Another process was quicker.
+            shutil.rmtree(own)
+
+    def _make_system_tables(self, data: Path) -> None:
+        if not self._server.is_mariadb:
+            self._run([*self._command(), "--initialize-insecure", "--innodb-redo-log-capacity=8M"])
+            return
+        # MariaDB's own script fails for paths with spaces. It runs these files, in this order.
         files = ("mysql_system_tables", "mysql_performance_tables", "mysql_system_tables_data", "mysql_sys_schema")
         statements = ["create database if not exists mysql;", "use mysql;", "SET @auth_root_socket=NULL;"]
-        statements += [(share / f"{name}.sql").read_text() for name in files]
-        (self.folder / "data").mkdir(mode=0o700)
-        self._give_away(self.folder / "data")
+        statements += [(self._server.share / f"{name}.sql").read_text() for name in files]
+        data.mkdir(mode=0o700)
+        self._give_away(data)
         options = ("--bootstrap", "--enforce-storage-engine=", "--max-allowed-packet=8M", "--net-buffer-length=16K")
-        self._run([*self._command(self._binary), *options], "\n".join(statements))
+        self._run([*self._command(), *options], "\n".join(statements))
 
-    def _command(self, program: Path) -> list[str]:
-        """Return the program's command line, run as the unprivileged user when this user is root."""
-        command = [str(program), "--no-defaults", f"--datadir={self.folder}/data"]
-        if self._base:
-            command.append(f"--basedir={self._base}")
+    def _command(self) -> list[str]:
+        """Return the server's command line, run as the unprivileged user when this user is root."""
+        command = [*self._server.command(), f"--datadir={self.folder}/data"]
         if os.geteuid() != 0:
             return command
         # The clone may be in a folder that this user cannot enter (/root). Then the server gets the
@@ -189,9 +201,8 @@ class MySQLServer:
     def _environment(self) -> dict[str, str]:
         # A separate temporary folder: a starting server deletes what it finds in it.
         env = {"PATH": os.defpath, "HOME": str(self.folder), "TMPDIR": f"{self.folder}/temporary"}
-        if self._base:
-            libraries = [str(path) for path in (self._base / "lib").glob("*-linux-gnu*")]
-            env["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)
+        if self._server.libraries and not self._server.loader:
+            env["LD_LIBRARY_PATH"] = self._server.libraries
         return env
 
     def _run(self, command: Sequence[str], text: str = "") -> None:

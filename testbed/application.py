@@ -53,6 +53,11 @@ class Server:
                 cursor.execute(statement)
             return list(cursor.fetchall())
 
+    @property
+    def is_mariadb(self) -> bool:
+        """Whether the server is MariaDB rather than MySQL."""
+        return "MariaDB" in self.execute("SELECT VERSION()")[0][0]
+
     def general_log(self) -> str:
         """Every statement that reached the server."""
         return (self.mysql.folder / "general").read_text(errors="replace")

@@ -6,7 +6,6 @@ the same time.
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from stacks.constructs.runtime_python import runtime_python
+from tools import database_server, debian
 from tools.commands import LOCAL, ROOT, TEMPORARY, VENV, environment
 
 CLOUD: Final = LOCAL / "cloud"
@@ -26,18 +26,12 @@ CHECKOV: Final = LOCAL / "checkov"
 """checkov's virtual environment: it pins a hundred packages that nothing else needs."""
 BENCH: Final = LOCAL / "bench"
 """The benchmarks' virtual environment: only what they compare with."""
-MYSQL: Final = LOCAL / "mysql"
-"""MariaDB's packages, unpacked, where the machine has no MySQL server."""
 BASE_PYTHON: Final = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
 """Not `sys.executable`, which may be in the environment that is being replaced."""
 NODE: Final = 22
 """The oldest Node.js that CDK supports without a warning."""
-_apt = threading.Lock()
-"""Held while Debian packages are downloaded, because all parts use the same folder."""
-
-
-class InstallError(Exception):
-    """Something is missing that only the user can install; the message has the command."""
+_wheel = threading.Lock()
+"""Held while the wheel of pip is unpacked, which several environments need."""
 
 
 def main() -> None:
@@ -49,8 +43,12 @@ def main() -> None:
         _command_line,
         lambda: _environment_made(CLOUD, "local/requirements.txt", runtime_python() or BASE_PYTHON),
     ]
-    if not mysql_server():
-        parts.append(lambda: _made(MYSQL, _mysql))
+    sources = [ROOT / "tools" / name for name in ("database_server.py", "debian.py")]
+    try:
+        if not database_server.on_the_machine():
+            parts.append(lambda: _made(database_server.folder(), database_server.install, *sources))
+    except ValueError as error:
+        sys.exit(str(error))
     if "checkov" in sys.argv[1:]:
         parts.append(lambda: _environment_made(CHECKOV, "tests/requirements-checkov.txt"))
     if "bench" in sys.argv[1:]:
@@ -59,17 +57,10 @@ def main() -> None:
         with ThreadPoolExecutor() as pool:
             for made in [pool.submit(part) for part in parts]:
                 made.result()
-    except InstallError as error:
+    except debian.DebianError as error:
         sys.exit(str(error))
     except subprocess.CalledProcessError as error:
         sys.exit(f"failed: {' '.join(map(str, error.cmd))}")
-
-
-def mysql_server() -> Path | None:
-    """The MySQL or MariaDB server on the path or in the system's folder for servers."""
-    places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
-    found = shutil.which("mysqld", path=places) or shutil.which("mariadbd", path=places)
-    return Path(found) if found else None
 
 
 def _command_line() -> None:
@@ -131,9 +122,9 @@ def _virtual_environment(target: Path, python: Path, requirements: Path) -> str:
 def _wheel_of_pip() -> Path:
     """Return Debian's wheel of pip, which runs without being installed."""
     wheels = LOCAL / "pip"
-    with _apt:
+    with _wheel:
         if not wheels.exists():
-            _unpack_debian(["python3-pip-whl"], wheels)
+            debian.unpack(["python3-pip-whl"], wheels)
     return next(wheels.glob("usr/share/python-wheels/pip-*.whl"))
 
 
@@ -159,46 +150,6 @@ def _node(target: Path) -> str:
 def _node_modules(target: Path) -> str:
     _run("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error")
     return f"CDK {_run('cdk', '--version').split()[0]}"
-
-
-def _mysql(target: Path) -> str:
-    with _apt:
-        _unpack_debian(["mariadb-server-core", "mariadb-client-core"], target)
-    return "MariaDB server"
-
-
-def _unpack_debian(packages: list[str], target: Path) -> None:
-    """Unpack Debian packages, and what they need that is not installed, without root.
-
-    apt's lists are kept under the clone, so that a machine without lists can do it.
-    """
-    if not shutil.which("apt-get") or not shutil.which("dpkg"):
-        raise InstallError(
-            "A MySQL or MariaDB server is needed and this is no Debian or Ubuntu; install one, for example:\n"
-            "  dnf install mariadb-server    or    brew install mysql"
-        )
-    work = LOCAL / "apt"
-    shutil.rmtree(work, ignore_errors=True)
-    for folder in ("state/lists/partial", "cache/archives/partial", "packages", "unpacked"):
-        (work / folder).mkdir(parents=True)
-    apt = [
-        "apt-get",
-        "-qq",
-        *("-o", f"Dir::State={work / 'state'}", "-o", f"Dir::Cache={work / 'cache'}"),
-        *("-o", "Dir::State::status=/var/lib/dpkg/status", "-o", "APT::Sandbox::User=root"),
-        *("-o", "Debug::NoLocking=1"),
-    ]
-    _run(*apt, "update")
-    planned = _run(*apt, "install", "--simulate", "--no-install-recommends", *packages)
-    missing = {line.split()[1] for line in planned.splitlines() if line.startswith("Inst ")}
-    # The C library must match the machine's loader.
-    wanted = (missing | set(packages)) - {"libc6", "libc-bin"}
-    _run(*apt, "download", *sorted(wanted), cwd=work / "packages")
-    for package in sorted((work / "packages").glob("*.deb")):
-        _run("dpkg", "-x", package, work / "unpacked")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    (work / "unpacked").rename(target)
-    shutil.rmtree(work)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 
 from handler import Application
 from shared.credentials import Credentials
-from shared.errors import ConfigurationError, CredentialsRefusedError, SchemaVersionError
+from shared.errors import ConfigurationError, CredentialsRefusedError, QueryFailedError, SchemaVersionError
 from testbed.application import (
     CANARY,
     PARAMETER,
@@ -354,4 +354,20 @@ def test_an_older_schema_is_refused_until_it_is_migrated(
                 application.handle({}, Context())
     finally:
         server.execute(f"USE {server.database}", newer)
+    assert application.handle({}, Context())["schemaVersion"] == 1
+
+
+def test_a_schema_version_that_cannot_be_read_is_not_taken_for_an_old_one(
+    server: Server, rotate: Rotate, environment: Environment
+) -> None:
+    rotate()
+    application = environment()
+    server.execute(f"USE {server.database}", "ALTER TABLE schema_history CHANGE version number INT UNSIGNED NOT NULL")
+    try:
+        with pytest.raises(QueryFailedError, match="1054"):
+            application.handle({}, Context())
+    finally:
+        server.execute(
+            f"USE {server.database}", "ALTER TABLE schema_history CHANGE number version INT UNSIGNED NOT NULL"
+        )
     assert application.handle({}, Context())["schemaVersion"] == 1

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from unittest import mock
 
 import boto3
 import botocore.exceptions
@@ -307,3 +308,20 @@ def test_no_answer_about_the_alias_is_waited_for(edge: Edge, monkeypatch: pytest
     edge.live = "7"
     assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "SUCCESS"
     assert edge.invoked == []
+
+
+def test_a_refused_question_about_the_alias_fails_the_deploy_at_once(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = botocore.exceptions.ClientError({"Error": {"Code": "ValidationException"}}, "GetAlias")
+    monkeypatch.setattr(smoke._client, "get_alias", mock.Mock(side_effect=refusal))
+    edge.live = "7"
+    told = _tell(edge, "Update", PhysicalResourceId="before")
+    assert told["Status"] == "FAILED"
+    assert "ValidationException" in told["Reason"]
+
+
+def test_a_step_without_an_alias_invokes_its_version(edge: Edge) -> None:
+    told = _tell(edge, "Create", ResourceProperties={"FunctionVersion": VERSION, "InvocationSeconds": "35"})
+    assert told["Status"] == "SUCCESS"
+    assert len(edge.invoked) == 1
