@@ -95,7 +95,7 @@ lock: install ## Choose the newest versions that pyproject.toml allows, and pin 
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  --python-version 3.11 lambda_src/requirements.in -o lambda_src/requirements.txt
 
-certificates: install ## Write RDS's root certificates anew from the pinned npm package
+certificates: install ## Write RDS's root certificates anew, from AWS's trust stores
 	@python -m tools.root_certificates
 
 install:

@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import botocore.session
 import pytest
 
 from tests.documents import PARTS, part
@@ -42,6 +43,7 @@ def test_no_page_claims_more_regions_than_have_certificates() -> None:
     regions = set(re.findall(r"^# ([a-z]{2}(?:-[a-z]+)+-\d)$", pem, re.MULTILINE))
     (claimed,) = re.findall(r"root certificates of (\d+) regions", (ROOT / "docs/extending.md").read_text())
     assert int(claimed) == len(regions)
+    assert set(botocore.session.get_session().get_available_regions("rds")) <= regions
     assert not [page for page in DOCUMENTS if "every region's root" in page.read_text()]
 
 

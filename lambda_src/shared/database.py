@@ -43,8 +43,7 @@ AGE: Final = 900.0
 def _authorities(bundle: str, region: str) -> str:
     """Return the region's certificates.
 
-    The database is in the function's own region. Loading all certificates would add 17 ms
-    to every cold start.
+    The database is in the function's own region. Loading all certificates would slow every cold start.
 
     Raises:
         ConfigurationError: the bundle has none for the region.

@@ -65,7 +65,10 @@ def from_context(context: Mapping[str, Any], region: str = "") -> Settings:
     settings = replace(base, **overrides | _read(given, "", faults))
     faults += _faults(settings, _KNOWN)
     if region and f"\n# {region}\n" not in ROOT_CERTIFICATES.read_text():
-        faults.append(f"{region}: {ROOT_CERTIFICATES.name} has no root certificate of RDS for this region")
+        faults.append(
+            f"{region}: {ROOT_CERTIFICATES.name} has no root certificate of RDS for this region; "
+            "`make certificates` writes it anew from AWS's trust stores"
+        )
     if faults:
         raise SettingsError(faults)
     return settings
