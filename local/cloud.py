@@ -83,8 +83,12 @@ class LocalCloud:
             "CDK_HOME": str(self.folder / "cdk"),
         }
 
-    def start(self, concurrency_limit: int = 1000) -> None:
-        """Start the cloud, empty, with the account's limit of concurrent executions.
+    def start(self, concurrency_limit: int = 1000, permission_delay: int = 0) -> None:
+        """Start the cloud, empty.
+
+        Args:
+            concurrency_limit: of the account.
+            permission_delay: seconds until a changed policy holds, as on AWS.
 
         Raises:
             CloudError: it does not answer within 30 seconds.
@@ -114,6 +118,7 @@ class LocalCloud:
             "IOT_MTLS_ENABLED": "0",
             "CLOUDTRAIL_RECORDING": "1",
             "LOCAL_CONCURRENCY_LIMIT": str(concurrency_limit),
+            "LOCAL_PERMISSION_DELAY": str(permission_delay),
             # Requests' signatures are verified and IAM's policies evaluated.
             "AUTH": "true",
             "USE_SSL": "1",

@@ -1,13 +1,17 @@
-"""IAM: the action of a request, and the function whose code sends it.
+"""IAM: the action of a request, the function whose code sends it, and permissions that are late.
 
 ministack takes some of Lambda's actions for others, does not know `lambda:SourceFunctionArn`, and its simulator passes
 over a request's context. This patch can go when it does.
 """
 
+import os
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import iam, lambda_svc
+from ministack.services.cloudformation import provisioners
 
 _action = iam_actions._lambda_action
 _extract_resource_arn = iam_actions.extract_resource_arn
@@ -18,6 +22,11 @@ _simulated_context: dict[str, str] = {}
 """Of the simulation that is being answered; ministack answers one request at a time."""
 _DECISIONS: Final = {"Allow": "allowed", "Deny": "explicitDeny", "ImplicitDeny": "implicitDeny"}
 _READS: Final = {"concurrency": "GetFunctionConcurrency", "urls": "ListFunctionUrlConfigs"}
+_gather_role_policies = iam_evaluator._gather_role_policies
+_DELAY: Final = float(os.environ["LOCAL_PERMISSION_DELAY"])
+"""Seconds until a changed policy holds."""
+_policies: dict[str, list[tuple[float, list[Any]]]] = {}
+"""The policies of each role, with the time since which it has had them, in order."""
 _source_functions: dict[str, str] = {}
 """The function's ARN of each access key that a function's code was given."""
 
@@ -30,6 +39,50 @@ def install() -> None:
     iam_actions.extract_resource_arn = _resource
     iam._build_simulate_results_real = _simulated
     iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = _simulate
+    if _DELAY:
+        iam_evaluator._gather_role_policies = _spread_policies
+        for name in (
+            "PutRolePolicy",
+            "DeleteRolePolicy",
+            "AttachRolePolicy",
+            "DetachRolePolicy",
+            "CreatePolicyVersion",
+        ):
+            iam._IAM_HANDLERS[name] = _noting(iam._IAM_HANDLERS[name])
+        for kind in ("AWS::IAM::Role", "AWS::IAM::Policy", "AWS::IAM::RolePolicy", "AWS::IAM::ManagedPolicy"):
+            handlers = provisioners._RESOURCE_HANDLERS.get(kind, {})
+            handlers |= {verb: _noting(handler) for verb, handler in handlers.items() if callable(handler)}
+
+
+def _noting(change: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a change of policies note which roles have others now."""
+
+    def noted(*args: Any, **options: Any) -> Any:
+        result = change(*args, **options)
+        for name in iam._roles:
+            policies = _gather_role_policies(name, iam.get_account_id())
+            history = _policies.setdefault(name, [])
+            if not history or history[-1][1] != policies:
+                history.append((time.monotonic(), policies))
+        return result
+
+    return noted
+
+
+def _spread_policies(role_name: str, account_id: str) -> list[Any]:
+    """The role's policies of some seconds ago: AWS needs time until all its places know a change.
+
+    An account is bootstrapped long before a deploy, so that its roles have theirs at once.
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency
+    """
+    if role_name.startswith("cdk-"):
+        policies: list[Any] = _gather_role_policies(role_name, account_id)
+        return policies
+    history = _policies.get(role_name, [])
+    known = [policies for since, policies in history if since + _DELAY <= time.monotonic()]
+    if len(known) < len(history):
+        print(f"iam: the policies of {role_name} do not hold yet", flush=True)
+    return known[-1] if known else []
 
 
 def _lambda_action(method: str, path: str) -> str | None:

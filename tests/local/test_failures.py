@@ -21,6 +21,8 @@ from tools.commands import ROOT, environment
 pytestmark = [pytest.mark.changes, pytest.mark.timeout(400)]
 
 STACKS = ("Network", "Database", "Service", "Monitoring")
+DELAY = 5
+"""Seconds until a permission holds, where it is late."""
 TAKEN = "/taken"
 """The name of a log group that exists already, so that the stack's last resource cannot be created."""
 
@@ -127,6 +129,20 @@ def test_a_deploy_that_fails_is_repeated_and_succeeds(cloud: LocalCloud, env: st
         _deploy(cloud, changed, env, stack)
         assert _status(cloud, env, stack) in ("UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
         assert "FunctionError" not in invoke(FunctionName=name)
+
+
+def test_permissions_that_are_late_are_waited_for(env: str) -> None:
+    right, changed = assembly(f"env={env}"), assembly(f"env={env}", "parameter_ttl=60")
+    with local_cloud(f"{env}-late", permission_delay=DELAY) as cloud:
+        cloud.bootstrap()
+        for folder in (right, changed):
+            before = len(cloud.log())
+            for stack in STACKS:
+                _deploy(cloud, folder, env, stack)
+            late = set(re.findall(r"iam: the policies of (\S+) do not hold yet", cloud.log()[before:]))
+            assert [role for role in late if "SmokeTest" in role], late
+        name = cloud.outputs(f"{env.capitalize()}-Service")["FunctionName"]
+        assert "FunctionError" not in cloud.client("lambda").invoke(FunctionName=name)
 
 
 def test_after_a_rollback_the_same_code_and_an_alias_moved_by_hand_are_deployed(cloud: LocalCloud, env: str) -> None:
