@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from local.cloud import CloudError, LocalCloud
+from local.cloud import SYNTHESISED, CloudError, LocalCloud, application_files
 from tools.commands import ROOT
 
-WATCHED: Final = ("app.py", "cdk.json", "lambda_src", "migrations", "stacks")
 PAUSE: Final = 0.2
 """Seconds between two looks at the files."""
 ALIAS: Final = "live"
@@ -34,7 +33,7 @@ class Watcher:
 
     def run(self) -> None:
         """Apply edits and print logs until it is interrupted."""
-        print(f"watching {', '.join(WATCHED)}; an interrupt ends it, and the cloud goes on", flush=True)
+        print(f"watching {', '.join(SYNTHESISED)}; an interrupt ends it, and the cloud goes on", flush=True)
         while True:
             self.step()
             time.sleep(PAUSE)
@@ -57,14 +56,10 @@ class Watcher:
         return bool(edited)
 
     def _times(self) -> dict[Path, int]:
-        files = [file for name in WATCHED for file in [self._root / name, *(self._root / name).rglob("*")]]
-        kept = [file for file in files if file.is_file() and file.parent.name != "__pycache__"]
-        return {file: file.stat().st_mtime_ns for file in kept}
+        return {file: file.stat().st_mtime_ns for file in application_files(self._root)}
 
     def _deploy(self) -> str:
-        # Into the folder from which `_packages` takes what is deployed.
-        options = ("--require-approval=never", f"--output={self._cloud.assembly}")
-        self._cloud.cdk("deploy", "--all", *options, cwd=self._root)
+        self._cloud.deploy(root=self._root)
         return "deployed"
 
     def _replace(self, edited: set[Path]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from local.cloud import LocalCloud
+from local.cloud import CloudError, LocalCloud
 from local.watch import Watcher
 from tests.conftest import local_cloud
 from tools.commands import ROOT
@@ -97,3 +97,29 @@ def test_an_edit_that_cannot_be_deployed_says_why_and_the_next_one_is_applied(
     _edit(tree / "lambda_src" / "queries.py", "DemoApp successfully", "DemoApp, edited, successfully")
     assert watcher.step()
     assert _answer(cloud)["message"].startswith("DemoApp, edited")
+
+
+def test_a_tree_is_synthesised_again_only_when_it_was_edited(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    (tmp_path / "cloud").mkdir()
+
+    def cdk(self: LocalCloud, *arguments: str, cwd: Path = ROOT) -> str:
+        asked.append(arguments[-1].partition("=")[0])
+        self.assembly.mkdir(parents=True, exist_ok=True)
+        (self.assembly / "manifest.json").touch()
+        if len(asked) == 3:
+            raise CloudError("the deploy failed")
+        return ""
+
+    monkeypatch.setattr(LocalCloud, "cdk", cdk)
+    LocalCloud(tmp_path / "cloud").deploy(root=tree)
+    LocalCloud(tmp_path / "cloud").deploy(root=tree)
+    _edit(tree / "cdk.json", "{", "{ ")
+    with pytest.raises(CloudError):
+        LocalCloud(tmp_path / "cloud").deploy(root=tree)
+    LocalCloud(tmp_path / "cloud").deploy(root=tree)
+    LocalCloud(tmp_path / "cloud").deploy(root=tree)
+    LocalCloud(tmp_path / "cloud").deploy("egress=nat", root=tree)
+    assert asked == ["--output", "--app", "--output", "--output", "--app", "--context"]
