@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from local.cloud import CloudError, LocalCloud
-from local.processes import set_up_terminal
+from local.signals import set_up_terminal
 from local.watch import Watcher
 from tools.commands import LOCAL
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from local.cloud import CloudError, LocalCloud
-from local.processes import set_up_terminal
+from local.signals import set_up_terminal
 from tools.commands import LOCAL, ROOT
 from tools.load import Load
 

@@ -1,44 +1,24 @@
-"""Starts processes so that they end with the command that started them, however it ends.
-
-Processes are listed with `ps`, which Linux and macOS have.
-"""
+"""Starts processes so that they end with the command that started them, however it ends."""
 
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import FrameType
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 
-from tools.commands import isolate
-
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+import psutil
 
 
-def end_on_signals() -> None:
-    """Let SIGINT, SIGTERM and SIGHUP end this process through its `finally` clauses.
+@dataclass(frozen=True)
+class Running:
+    """A process that has not ended: its id, its process group's id and its command line."""
 
-    Also when it was started with SIGINT ignored, as a shell does with background jobs. A second
-    signal does not interrupt the clean-up.
-    """
-
-    def end(number: int, _: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        sys.exit(128 + number)
-
-    for each in SIGNALS:
-        signal.signal(each, end)
-
-
-def set_up_terminal() -> None:
-    """Prepare a command that a person runs: environment, signals, and a terminal with ASCII only."""
-    isolate()
-    end_on_signals()
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # A file, whatever the type says.
+    pid: int
+    group: int
+    command: str
 
 
 def run(command: Sequence[str], started: Callable[[int], None], **options: Any) -> "subprocess.CompletedProcess[str]":
@@ -73,19 +53,19 @@ def end_group(group: int, command: str, patience: float = 30) -> None:
 
 def is_group(group: int, command: str) -> bool:
     """Whether the process group has a process with `command` in its command line."""
-    return any(command in line for line in _group(group))
+    return any(each.group == group and command in each.command for each in running())
 
 
 def is_running(pid: int, command: str) -> bool:
     """Whether the process is there and has `command` in its command line."""
-    return any(command in line for line in _ps("-p", str(pid), "-o", "pid=,stat=,command="))
+    return any(each.pid == pid and command in each.command for each in running())
 
 
-def _group(group: int) -> list[str]:
-    return [line for line in _ps("-A", "-o", "pgid=,stat=,command=") if line.split()[0] == str(group)]
-
-
-def _ps(*options: str) -> list[str]:
-    """Return the lines of `ps` about processes that have not ended, without zombies."""
-    listed = subprocess.run(["ps", "-ww", *options], capture_output=True, text=True).stdout
-    return [line for line in listed.splitlines() if not line.split()[1].startswith("Z")]
+def running() -> list[Running]:
+    """Return the processes that have not ended, without zombies and without those that this user may not see."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(Running(process.pid, os.getpgid(process.pid), " ".join(process.cmdline())))
+    return found

@@ -8,7 +8,7 @@ from typing import Final
 
 import local.extension
 from local.extension import Configuration, ExtensionEmulator, Upstream
-from local.processes import end_on_signals
+from local.signals import end_on_signals
 from tools.commands import LOCAL
 
 TOKEN_FILE: Final = LOCAL / "extension-token"

@@ -13,7 +13,8 @@ import pytest
 from local.__main__ import DEMO as DEMO_FOLDER
 from local.__main__ import EXPORTS, UP, write_exports
 from local.cloud import LocalCloud
-from local.processes import SIGNALS
+from local.processes import running
+from local.signals import SIGNALS
 from tests.conftest import assembly
 from tools.commands import ROOT, environment
 
@@ -61,11 +62,12 @@ def test_up_leaves_a_cloud_that_any_client_finds_and_down_ends_it() -> None:
 
 def _processes() -> set[str]:
     """The command lines of this clone's processes of the demo and of `up`, this process's own workers left out."""
-    listed = subprocess.run(["ps", "-ww", "-A", "-o", "stat=,command="], capture_output=True, text=True).stdout
-    groups = {str(LocalCloud(each)._given.get("pid")) for each in (UP, DEMO_FOLDER)}
-    by_group = subprocess.run(["ps", "-ww", "-A", "-o", "pgid=,stat=,command="], capture_output=True, text=True).stdout
-    left = {line for line in by_group.splitlines() if line.split()[0] in groups and not line.split()[1].startswith("Z")}
-    return left | {line for line in listed.splitlines() if f"{UP}/" in line or f"{DEMO_FOLDER}/" in line}
+    groups = {LocalCloud(each)._given.get("pid") for each in (UP, DEMO_FOLDER)}
+    return {
+        each.command
+        for each in running()
+        if each.group in groups or f"{UP}/" in each.command or f"{DEMO_FOLDER}/" in each.command
+    }
 
 
 STEPS = {
@@ -171,7 +173,7 @@ def test_exports_that_others_could_read_are_written_anew(cloud: LocalCloud, tmp_
 
 
 def test_a_terminal_that_knows_ascii_alone_is_no_reason_to_fail() -> None:
-    program = "from local.processes import set_up_terminal; set_up_terminal(); print('\u25b8 \u2713')"
+    program = "from local.signals import set_up_terminal; set_up_terminal(); print('\u25b8 \u2713')"
     variables = environment() | {"PYTHONIOENCODING": "ascii"}
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=variables, capture_output=True, text=True)
     assert run.stdout == "? ?\n", run.stderr

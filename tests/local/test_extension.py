@@ -19,7 +19,7 @@ from local.extension import TOKEN_HEADER, Cache, Configuration, ExtensionEmulato
 from local.extension.__main__ import TOKEN_FILE
 from local.extension.upstream import _go_json
 from local.mysql import free_port
-from local.processes import SIGNALS
+from local.signals import SIGNALS
 from shared.deadline import Deadline
 from shared.extension import ExtensionClient
 from testbed.aws import AWS, serve

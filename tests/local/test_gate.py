@@ -9,17 +9,18 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import boto3
 import botocore.exceptions
+import psutil
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from local.cloud import LocalCloud
+from local.processes import Running, running
 
 Send = Callable[..., tuple[int, str]]
 
@@ -173,20 +174,14 @@ for port in map(int, sys.argv[1:]):
 """
 
 
-def _listening(pids: set[str]) -> set[tuple[str, int]]:
-    """The addresses, in hexadecimal as the kernel's tables have them, and the ports on which these processes listen."""
-    links = [link.readlink() for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
-    inodes = {str(target).removeprefix("socket:[").removesuffix("]") for target in links}
-    rows = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()]
-    own = [row[1].split(":") for row in rows if row[3] == "0A" and row[9] in inodes]
-    return {(address, int(port, 16)) for address, port in own}
+def _listening(processes: list[Running]) -> set[tuple[str, int]]:
+    """The addresses and ports on which these processes listen."""
+    connections = [each for process in processes for each in psutil.Process(process.pid).net_connections("tcp")]
+    return {(each.laddr.ip, each.laddr.port) for each in connections if each.status == psutil.CONN_LISTEN}
 
 
-def _processes(cloud: LocalCloud) -> dict[str, str]:
-    """The cloud's processes: command lines by process id."""
-    listed = subprocess.run(["ps", "-ww", "-A", "-o", "pid=,pgid=,command="], capture_output=True, text=True).stdout
-    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
-    return {pid: command for pid, group, command in rows if group == str(cloud._given["pid"])}
+def _processes(cloud: LocalCloud) -> list[Running]:
+    return [each for each in running() if each.group == cloud._given["pid"]]
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs Linux, and root to be somebody else")
@@ -195,7 +190,7 @@ def test_another_user_gets_nothing_from_the_runtime_api_and_the_extension(
 ) -> None:
     assert invoke()["error"] is None
     gateway = int(cloud.variables["AWS_ENDPOINT_URL"].rpartition(":")[2])
-    own = {pid for pid, command in _processes(cloud).items() if "mariadbd" not in command and "mysqld" not in command}
+    own = [each for each in _processes(cloud) if "mariadbd" not in each.command and "mysqld" not in each.command]
     ports = {port for _, port in _listening(own)} - {gateway}
     assert len(ports) >= 2
     nobody = pwd.getpwnam("nobody")
@@ -212,10 +207,9 @@ def test_another_user_gets_nothing_from_the_runtime_api_and_the_extension(
     assert invoke()["error"] is None
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's tables")
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS shows the connections of root's processes to root alone")
 def test_everything_listens_on_this_machine_alone(cloud: LocalCloud, invoke: Callable[[], dict[str, Any]]) -> None:
     assert invoke()["error"] is None
-    processes = _processes(cloud)
-    listening = _listening(set(processes))
+    listening = _listening(_processes(cloud))
     assert len(listening) >= 4  # The gateway, the Runtime API, the extension and the database.
-    assert {address for address, _ in listening} == {"0100007F"}
+    assert {address for address, _ in listening} == {"127.0.0.1"}

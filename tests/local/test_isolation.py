@@ -15,7 +15,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from local.cloud import LocalCloud
-from local.processes import set_up_terminal
+from local.signals import set_up_terminal
 
 set_up_terminal()
 cloud = LocalCloud(Path(sys.argv[1]))

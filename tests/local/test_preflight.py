@@ -57,7 +57,7 @@ def test_all_that_would_stop_a_deploy_is_said_at_once(account: LocalCloud) -> No
     [
         ("", "no region: set AWS_REGION"),
         ("us-east-1", "no credentials that AWS takes"),
-        ("ap-east-2", "ap-east-2: rds-root-certificates.pem has no root certificate of RDS"),
+        ("us-gov-west-1", "us-gov-west-1: rds-root-certificates.pem has no root certificate of RDS"),
     ],
 )
 def test_a_deploy_without_credentials_or_to_no_region_that_serves_is_refused(
