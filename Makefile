@@ -54,6 +54,8 @@ cost: install ## What a month costs, item by item
 diff: install ## What a deploy would change, against another revision: make diff BASE=origin/main
 	@python -m tools.diff $(BASE)
 
+ENV ?= dev
+
 deploy: install ## Deploy one environment to the account of your credentials: make deploy ENV=dev
 	@python -m tools.deploy $(ENV) $(APPROVAL)
 
