@@ -3,6 +3,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test synth check soak interruptions changes findings mutants package cost diff deploy verify migration bench commands docs format up watch down clean lock certificates install checkov
 
+# make 3.81, which macOS ships, starts a simple command itself and looks it up on its own path, not on the exported one.
+# With another shell than its default it leaves every command to the shell.
+SHELL := /bin/bash
+
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 export PIP_CACHE_DIR := $(CURDIR)/.local/cache/pip
 export npm_config_cache := $(CURDIR)/.local/cache/npm

@@ -1,51 +1,72 @@
-"""Measures everything on one machine in one go, prints it and writes docs/performance.md."""
+"""Measures everything on one machine in one go; writes benchmarks/results.json, docs/performance.md and its plots."""
 
 import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import capacity, cold_start, commands, growth, invocation, storm, synthesis
+from benchmarks import capacity, cold_start, commands, growth, invocation, results, storm, synthesis
+from benchmarks.results import Result
 from benchmarks.services import services
+from tools.commands import ROOT
 from tools.install import BENCH
 
 TEXTS = Path(__file__).parent / "performance.md"
+PYTHON = BENCH / "bin" / "python"
 
 
 def main() -> None:
-    """Fill the tables into the text around them."""
+    """Fill the tables into the text around them, draw the plots, and say which ratios got worse."""
     started = time.monotonic()
-    tables = {}
+    measured: dict[str, Result] = {}
+
+    def measure(name: str, benchmark: Callable[[], Result]) -> None:
+        measured[name] = benchmark()
+        print(f"\n{name}\n{measured[name].table}", flush=True)
+
     with services() as running:
         server = running.version()
-        for name, measure in {
-            "invocation": invocation.table,
-            "profile": invocation.profile,
-            "cold_start": cold_start.table,
-            "growth_invocations": growth.invocations,
-            "growth_environments": growth.environments,
-            "growth_hour": growth.hour,
-        }.items():
-            tables[name] = _show(name, measure(running))
-    for name, compute in {"storm": storm.table, "capacity": capacity.table, "synthesis": synthesis.table}.items():
-        tables[name] = _show(name, compute())
-    machine = (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores; functions in "
-        f"{subprocess.run([BENCH / 'bin' / 'python', '--version'], capture_output=True, text=True).stdout.strip()}; "
-        f"{server}; aws-cdk-lib {version('aws-cdk-lib')}; {datetime.now(UTC):%Y-%m-%d}; "
-        f"{(time.monotonic() - started) / 60:.1f} minutes for all"
+        measure("invocation", lambda: invocation.measure(running))
+        measure("profile", lambda: invocation.profile(running))
+        measure("cold_start", lambda: cold_start.measure(running))
+        measure("growth_invocations", lambda: growth.invocations(running))
+        measure("growth_environments", lambda: growth.environments(running))
+        measure("growth_hour", lambda: growth.hour(running))
+    measure("storm", storm.measure)
+    measure("capacity", capacity.measure)
+    measure("synthesis", synthesis.measure)
+    machine = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": str(os.cpu_count()),
+        "python": subprocess.run([PYTHON, "--version"], capture_output=True, text=True).stdout.strip(),
+        "database": server,
+        "aws-cdk-lib": version("aws-cdk-lib"),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "minutes": f"{(time.monotonic() - started) / 60:.1f}",
+    }
+    worse = results.worse(results.read(), measured)
+    results.write(machine, measured)
+    subprocess.run([PYTHON, "-m", "benchmarks.plots", ROOT / "docs" / "pictures"], cwd=ROOT, check=True)
+    _write_page(machine, measured)
+    print(
+        "\n".join(
+            ["", "worse than the run before:", *worse] if worse else ["", "no ratio is worse than in the run before"]
+        )
+    )
+
+
+def _write_page(machine: dict[str, str], measured: dict[str, Result]) -> None:
+    told = (
+        f"{machine['system']}, {machine['cores']} cores; functions in {machine['python']}; {machine['database']}; "
+        f"aws-cdk-lib {machine['aws-cdk-lib']}; {machine['date']}; {machine['minutes']} minutes for all"
     )
     measured_apart = commands.DOCUMENT.read_text().partition(commands.HEADING)[1:]
-    text = TEXTS.read_text().format(machine=machine, **tables)
+    text = TEXTS.read_text().format(machine=told, **{name: result.table for name, result in measured.items()})
     commands.DOCUMENT.write_text("\n".join([text, "".join(measured_apart)]) if all(measured_apart) else text)
-
-
-def _show(name: str, table: str) -> str:
-    print(f"\n{name}\n{table}", flush=True)
-    return table
 
 
 if __name__ == "__main__":

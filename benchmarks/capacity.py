@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 from benchmarks import markdown
+from benchmarks.results import Result
 from stacks.settings import ENVIRONMENTS
 from stacks.settings.rds_mysql import INSTANCE_MEMORY_GIB
 
 
-def table() -> str:
+def measure() -> Result:
     """Each instance class: RDS's limit, what is left to the function, and what then."""
     rows = []
     for name, memory in sorted(INSTANCE_MEMORY_GIB.items(), key=lambda item: (item[1], item[0])):
@@ -15,4 +16,4 @@ def table() -> str:
         carried = "carried" if settings.connections >= 500 else "reserved concurrency, RDS Proxy or a larger class"
         rows.append([name, memory, f"{settings.max_connections:,}", f"{settings.connections:,}", carried])
     columns = ["instance class", "memory, GiB", "max_connections", "environments", "500 environments at once"]
-    return markdown.table(columns, rows)
+    return Result(markdown.table(columns, rows))

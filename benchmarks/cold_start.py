@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import markdown
+from benchmarks.results import Result
 from benchmarks.services import Services, services
 from tools.install import BENCH
 
@@ -44,7 +45,7 @@ APPROACHES = {
 }
 
 
-def table(running: Services) -> str:
+def measure(running: Services) -> Result:
     """Start each in turn, round after round; medians, as ratios to the last."""
     ready: dict[str, list[float]] = {name: [] for name in APPROACHES}
     answered: dict[str, list[float]] = {name: [] for name in APPROACHES}
@@ -76,7 +77,10 @@ def table(running: Services) -> str:
         ]
         for name, approach in APPROACHES.items()
     ]
-    return f"{markdown.table(columns, rows)}\n\nOurs spends most of it importing: {slowest}."
+    return Result(
+        f"{markdown.table(columns, rows)}\n\nOurs spends most of it importing: {slowest}.",
+        {name: [1e3 * each for each in times] for name, times in answered.items()},
+    )
 
 
 def _zipped(folder: Path, names: tuple[str, ...]) -> int:
@@ -101,4 +105,4 @@ def _slowest_imports(environ: dict[str, str]) -> str:
 
 if __name__ == "__main__":
     with services() as started:
-        print(table(started))
+        print(measure(started).table)

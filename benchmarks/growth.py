@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from benchmarks import markdown
+from benchmarks.results import Result
 from benchmarks.services import PARAMETER, SECRET_ID, Services
 from local import extension
 from local.extension import Configuration, ExtensionEmulator, Upstream
@@ -15,17 +16,30 @@ from shared.deadline import Deadline
 from shared.extension import ExtensionClient
 
 HOUR = 3600
+INVOCATIONS = (1, 10, 1000, 10_000)
 
 
-def invocations(services: Services) -> str:
+def invocations(services: Services) -> Result:
     """One environment, more and more invocations: ours, and the AWS sample beside it."""
     rows = []
-    for count in (1, 10, 1000, 10_000):
-        calls, connections, memory = _run(services, "handler", count)
-        aws_sample = _run(services, "aws_sample", count)[:2] if count <= 1000 else ("not run", "not run")
-        rows.append([f"{count:,}", calls, connections, f"{memory / 1024:.0f}", *aws_sample])
+    ours, aws_sample = [], []
+    for count in INVOCATIONS:
+        ours.append(_run(services, "handler", count))
+        calls, connections, memory = ours[-1]
+        if count <= 1000:
+            aws_sample.append(_run(services, "aws_sample", count)[:2])
+        others = aws_sample[-1] if count <= 1000 else ("not run", "not run")
+        rows.append([f"{count:,}", calls, connections, f"{memory / 1024:.0f}", *others])
     columns = ["ours: calls to AWS", "connections", "memory, MiB", "the AWS sample: calls", "connections"]
-    return markdown.table(["invocations of one environment", *columns], rows)
+    return Result(
+        markdown.table(["invocations of one environment", *columns], rows),
+        {
+            "invocations": list(INVOCATIONS),
+            "ours: calls to AWS": [calls for calls, _, _ in ours],
+            "ours: connections": [connections for _, connections, _ in ours],
+            "the AWS sample: connections": [connections for _, connections in aws_sample],
+        },
+    )
 
 
 def _run(services: Services, handler: str, count: int) -> tuple[int, int, int]:
@@ -37,7 +51,7 @@ def _run(services: Services, handler: str, count: int) -> tuple[int, int, int]:
     return sum(services.calls().values()) - calls, services.connections() - connections - 1, memory
 
 
-def environments(services: Services) -> str:
+def environments(services: Services) -> Result:
     """More and more environments at once, 100 invocations each."""
     rows = []
     for count in (1, 4, 16):
@@ -49,7 +63,7 @@ def environments(services: Services) -> str:
             thread.join()
         total = services.connections() - connections - 1
         rows.append([count, sum(services.calls().values()) - calls, total])
-    return markdown.table(["environments, 100 invocations each", "calls to AWS", "connections"], rows)
+    return Result(markdown.table(["environments, 100 invocations each", "calls to AWS", "connections"], rows))
 
 
 def _live(services: Services) -> None:
@@ -57,7 +71,7 @@ def _live(services: Services) -> None:
         services.invoke("handler", 99, environ)
 
 
-def hour(services: Services) -> str:
+def hour(services: Services) -> Result:
     """An hour of an invocation a second on the extension's own cache, its clock turned on by hand."""
     rows = []
     for ttl in (0, 60, 300):
@@ -67,7 +81,7 @@ def hour(services: Services) -> str:
                 client.parameter(PARAMETER)
                 client.secret(SECRET_ID)
         rows.append([ttl, f"{2 * HOUR:,}", f"{sum(services.calls().values()) - before:,}"])
-    return markdown.table(["TTL, s", "an hour's reads", "calls to AWS"], rows)
+    return Result(markdown.table(["TTL, s", "an hour's reads", "calls to AWS"], rows))
 
 
 @contextmanager

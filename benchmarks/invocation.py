@@ -5,6 +5,7 @@ from collections import Counter
 from statistics import median
 
 from benchmarks import markdown
+from benchmarks.results import Result
 from benchmarks.services import Services
 
 ROUNDS = 5
@@ -28,7 +29,7 @@ LIBRARIES = {
 }
 
 
-def table(services: Services) -> str:
+def measure(services: Services) -> Result:
     """Run each approach in turn, round after round; medians over the rounds, as ratios to ours."""
     p50: dict[str, list[float]] = {name: [] for name in APPROACHES}
     p99: dict[str, list[float]] = {name: [] for name in APPROACHES}
@@ -42,7 +43,7 @@ def table(services: Services) -> str:
                 p99[name].append(durations[int(len(durations) * 0.99)])
                 cpu[name].append(result["cpu"])
     columns = ["approach", "p50, ms", "from-to over the rounds", "p50 / ours", "p99 / ours", "CPU / ours"]
-    return markdown.table(
+    table = markdown.table(
         columns,
         (
             [
@@ -54,9 +55,10 @@ def table(services: Services) -> str:
             for name, (what, _) in APPROACHES.items()
         ),
     )
+    return Result(table, {what: [1e3 * each for each in p50[name]] for name, (what, _) in APPROACHES.items()})
 
 
-def profile(services: Services) -> str:
+def profile(services: Services) -> Result:
     """Where ours spends it: each library's share of one run under cProfile, its built-in functions with it."""
     with services.extension() as environ:
         written = services.package.with_name("profile")
@@ -70,7 +72,7 @@ def profile(services: Services) -> str:
         else:
             for (caller, _, _), (_, _, part, _) in callers.items():
                 spent[_room(caller, services)] += part
-    return ", ".join(f"{room} {seconds / spent.total():.0%}" for room, seconds in spent.most_common())
+    return Result(", ".join(f"{room} {seconds / spent.total():.0%}" for room, seconds in spent.most_common()))
 
 
 def _room(file: str, services: Services) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import markdown
+from benchmarks.results import Result
 from tools.commands import ROOT, environment
 
 ROUNDS = 3
@@ -46,7 +47,7 @@ print(json.dumps([imported - begun, started - imported, built - started, time.mo
 """
 
 
-def table() -> str:
+def measure() -> Result:
     """Synthesise each in turn, round after round; medians, as ratios to the empty app."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -71,7 +72,8 @@ def table() -> str:
         memory = max(each for _, each in runs) / 1024
         ratio = f"{median(seconds) / floor:.2f}"
         rows.append([name, f"{median(seconds):.1f}", markdown.span(seconds, 1), ratio, f"{memory:.0f}"])
-    return f"{markdown.table(['synth', 'seconds', 'from-to', '/ floor', 'peak memory, MiB'], rows)}\n\n{_where()}"
+    table = markdown.table(["synth", "seconds", "from-to", "/ floor", "peak memory, MiB"], rows)
+    return Result(f"{table}\n\n{_where()}", {name: [each for each, _ in runs] for name, runs in took.items()})
 
 
 def _synth(app: str, out: Path) -> tuple[float, float]:

@@ -18,7 +18,7 @@ ROOMS = {
     "tools": {"app", "stacks"},
     "testbed": {"lambda_src", "local", "tools"},
     "benchmarks": {"app", "lambda_src", "local", "stacks", "testbed", "tools"},
-    "tests": {"app", "lambda_src", "local", "stacks", "testbed", "tools"},
+    "tests": {"app", "benchmarks", "lambda_src", "local", "stacks", "testbed", "tools"},
 }
 """Each room, and the rooms that it may import from."""
 

@@ -2,10 +2,9 @@
 
 import logging
 import random
-import resource
 from collections import Counter
-from pathlib import Path
 
+import psutil
 import pytest
 
 from shared import direct_read
@@ -29,8 +28,8 @@ SLOW = [fault for fault in FAULTS if fault.within > 1.5 and fault.area != "time"
 
 
 def _resident_kib() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() // 1024
+    kib: int = psutil.Process().memory_info().rss // 1024
+    return kib
 
 
 @pytest.mark.soak

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from local.cloud import CloudError, LocalCloud
@@ -84,9 +84,9 @@ def test_the_diff_is_empty(cloud: LocalCloud) -> None:
 
 def test_the_database_server_runs_as_nobody_important_and_listens_here_only(cloud: LocalCloud) -> None:
     (pid_file,) = cloud.folder.glob("*/pid")
-    process = Path("/proc") / pid_file.read_text().strip()
-    assert process.stat().st_uid != 0
-    command = process.joinpath("cmdline").read_bytes().decode()
+    process = psutil.Process(int(pid_file.read_text()))
+    assert process.uids().real != 0
+    command = process.cmdline()
     assert "--bind-address=127.0.0.1" in command
     assert "--require-secure-transport=ON" in command
     assert pid_file.parent.stat().st_mode & 0o077 == 0
@@ -146,8 +146,8 @@ def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud:
     answer = json.loads(client.invoke(FunctionName=function_name)["Payload"].read())
     assert answer["database"] == "shop", answer
     (pid_file,) = second_cloud.folder.glob("*/pid")
-    process = Path("/proc") / pid_file.read_text().strip()
-    assert process.exists()
+    process = psutil.Process(int(pid_file.read_text()))
+    assert process.is_running()
     with pytest.raises(CloudError, match="TerminationProtection"):
         second_cloud.destroy()
     cloudformation = second_cloud.client("cloudformation")
@@ -159,7 +159,7 @@ def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud:
         DBInstanceIdentifier="prod-demoapp", DeletionProtection=False, ApplyImmediately=True
     )
     second_cloud.destroy()
-    assert not process.exists()
+    assert not process.is_running()
     left = cloudformation.describe_stacks()["Stacks"]
     assert [stack["StackName"] for stack in left] == ["CDKToolkit"]
     # The logs stay, under fixed names, and are in the way of the next prod until they are deleted.

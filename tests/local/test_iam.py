@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import botocore.exceptions
+import psutil
 import pytest
 from botocore import xform_name
 
@@ -132,9 +133,9 @@ def test_the_cloud_decides_each_call_as_the_table_does(
 
 def as_code_of(cloud: LocalCloud, function_name: str, service: str) -> Any:
     """A client with the credentials that the function's own code has: those in its process's variables."""
-    for process in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # Ended meanwhile, or another user's.
-            variables = dict(each.split("=", 1) for each in process.read_bytes().decode().split("\0") if "=" in each)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # Ended meanwhile, or another user's.
+            variables = process.environ()
             if (variables.get("AWS_LAMBDA_FUNCTION_NAME"), variables.get("AWS_ENDPOINT_URL")) == (
                 function_name,
                 cloud.variables["AWS_ENDPOINT_URL"],
