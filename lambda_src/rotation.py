@@ -43,6 +43,10 @@ EXCLUDED: Final = " %+~`#$&*()|[]{}:;<>?!'/@\"\\"
 logger = logging.getLogger("demoapp.rotation")
 
 
+class _FinishedMeanwhileError(Exception):
+    """Another invocation has made the pending version the current one."""
+
+
 class Rotation:
     """The four steps of a rotation."""
 
@@ -80,6 +84,8 @@ class Rotation:
             stages = self._stages(secret_id, token)
             if "AWSCURRENT" not in stages:
                 self._steps[step](secret_id, token)
+        except _FinishedMeanwhileError:
+            stages = ["AWSCURRENT"]
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             failure = DependencyUnavailableError(f"secret {secret_id}: Secrets Manager refused", step=step, code=code)
@@ -187,6 +193,7 @@ class Rotation:
 
         Raises:
             ConfigurationError: more differs; the message names the keys at fault and no value.
+            _FinishedMeanwhileError: the pending version is the current one by now.
         """
         pending = self._value(secret_id, VersionStage="AWSPENDING", VersionId=token)
         faults = self._faults(secret_id, pending)
@@ -196,6 +203,8 @@ class Rotation:
         if pending.get("username") != alternate(current["username"]):
             faults.append("not the other user")
         if faults:
+            if "AWSCURRENT" in self._stages(secret_id, token):
+                raise _FinishedMeanwhileError
             self._ask(
                 "update_secret_version_stage", SecretId=secret_id, VersionStage="AWSPENDING", RemoveFromVersionId=token
             )

@@ -184,6 +184,27 @@ def test_two_invocations_at_once_leave_one_current_version(aws: AWS, server: Ser
     assert _logs_in(server, aws.current(SECRET_ID)[1])
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_of_a_rotation_that_another_invocation_finishes_meanwhile_is_done(
+    aws: AWS, server: Server, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    first, second = start_rotation(), start_rotation()
+    for before in STEPS[: STEPS.index(step)]:
+        first.handle(_event(before, token), 60)
+    current = second._current
+
+    def current_after_the_first_has_finished(secret_id: str) -> dict[str, Any]:
+        for left in STEPS[STEPS.index(step) :]:
+            first.handle(_event(left, token), 60)
+        return current(secret_id)
+
+    monkeypatch.setattr(second, "_current", current_after_the_first_has_finished)
+    second.handle(_event(step, token), 60)
+    assert [token for token, stages in aws.stages(SECRET_ID).items() if "AWSCURRENT" in stages] == [token]
+    assert _logs_in(server, aws.current(SECRET_ID)[1])
+
+
 @pytest.mark.parametrize(
     ("event", "message"),
     [
