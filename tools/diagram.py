@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from stacks.settings import Settings, from_context
 from tools.commands import ROOT
-from tools.picture import Picture, Point
+from tools.picture import STRONG, WARM, Picture, Point
 from tools.templates import synthesise
 
 PICTURES: Final = ROOT / "docs" / "pictures"
@@ -38,7 +38,7 @@ def architecture(egress: str) -> Picture:
         picture.frame((left, 75, 360, 580), f"Private subnet {cidr}, {zone} zone", dashes="3 3")
 
     picture.box((55, 112, 700, 118), "Serving function, in both subnets", *_actions(resources, "Function"))
-    picture.box((430, 172, 300, 58), "Parameters and Secrets extension", "local cache of both values", fill="#dfeaf5")
+    picture.box((430, 172, 300, 58), "Parameters and Secrets extension", "local cache of both values", fill=STRONG)
     standby = "standby" if instance["MultiAZ"] else "none"
     picture.box((55, 395, 330, 68), "RDS for MySQL: primary", "TLS verified, encrypted at rest")
     picture.box((425, 395, 330, 68), f"RDS for MySQL: {standby}", "takes over in a failover")
@@ -100,8 +100,8 @@ def _endpoints(picture: Picture, kinds: list[str]) -> Routes:
 def _gateways(picture: Picture, settings: Settings, kinds: list[str]) -> Routes:
     """Draw the public subnet with the NAT gateway, in the first zone, and the way out."""
     assert kinds.count("AWS::EC2::NatGateway") == kinds.count("AWS::EC2::InternetGateway") == 1  # noqa: S101
-    picture.box((65, 275, 290, 68), f"Public subnet {settings.public_subnet_cidr}", "NAT gateway", fill="#f6efe0")
-    picture.box((600, 275, 145, 68), "Internet", "gateway", fill="#f6efe0")
+    picture.box((65, 275, 290, 68), f"Public subnet {settings.public_subnet_cidr}", "NAT gateway", fill=WARM)
+    picture.box((600, 275, 145, 68), "Internet", "gateway", fill=WARM)
     picture.arrow("NAT gateway to the internet gateway", (355, 325), (600, 325))
     picture.arrow("internet gateway to Parameter Store", (745, 285), (803, 285), (803, 100), (835, 100))
     picture.arrow("internet gateway to Secrets Manager", (745, 300), (815, 300), (815, 200), (835, 200))

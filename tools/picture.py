@@ -2,8 +2,20 @@
 
 from xml.etree import ElementTree as ET
 
-INK, LINE, FILL, FRAME = "#1b2733", "#51657a", "#eef3f8", "#8aa0b5"
-"""Dark on a white background, so that it is legible on a dark page too."""
+PAPER, INK, LINE, FILL, FRAME, STRONG, WARM = (
+    *("#ffffff", "#1b2733", "#51657a", "#eef3f8", "#8aa0b5"),
+    *("#dfeaf5", "#f6efe0"),
+)
+DARK = {
+    PAPER: "#0d1117",
+    INK: "#dbe4ee",
+    LINE: "#9fb3c8",
+    FILL: "#1a2531",
+    FRAME: "#4d6277",
+    STRONG: "#22364a",
+    WARM: "#3a3220",
+}
+"""What each colour is for a reader who prefers a dark scheme."""
 
 Box = tuple[int, int, int, int]
 """Left, top, width, height."""
@@ -17,11 +29,13 @@ class Picture:
         namespace = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {width} {height}", "role": "img"}
         self._svg = ET.Element("svg", namespace | {"font-family": "Helvetica, Arial, sans-serif", "font-size": "14"})
         ET.SubElement(self._svg, "title").text = title
+        rules = (f'[fill="{light}"]{{fill:{dark}}} [stroke="{light}"]{{stroke:{dark}}}' for light, dark in DARK.items())
+        ET.SubElement(self._svg, "style").text = f"@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}"
         marker = {"id": "head", "viewBox": "0 0 8 8", "refX": "8", "refY": "4"}
         size = {"markerWidth": "8", "markerHeight": "8", "orient": "auto"}
         head = ET.SubElement(ET.SubElement(self._svg, "defs"), "marker", marker | size)
         ET.SubElement(head, "path", {"d": "M0 0 L8 4 L0 8 z", "fill": LINE})
-        self._rectangle((0, 0, width, height), "#ffffff", "none")
+        self._rectangle((0, 0, width, height), PAPER, "none")
         self.boxes: dict[str, Box] = {}
         self.arrows: dict[str, list[Point]] = {}
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tools import diagram
-from tools.picture import Box, Picture, Point
+from tools.picture import DARK, Box, Picture, Point
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def pictures() -> dict[str, Picture]:
 
 def test_no_picture_is_stale(pictures: dict[str, Picture]) -> None:
     drawn = {name: str(picture) for name, picture in pictures.items()}
-    assert {path.name: path.read_text() for path in diagram.PICTURES.glob("*.svg")} == drawn
+    assert {path.name: path.read_text() for path in diagram.PICTURES.glob("architecture-*.svg")} == drawn
 
 
 def test_arrows_are_what_security_groups_let_through(pictures: dict[str, Picture]) -> None:
@@ -49,3 +49,10 @@ def test_no_arrow_runs_through_a_box_and_no_text_out_of_one(pictures: dict[str, 
         # Helvetica's letters are 0.56 of the font's size wide on average, at most.
         assert max(len(text) for text in inside) * 14 * 0.56 < width - 12, (box, inside)
         assert len(inside) * 18 + 8 <= height, box
+
+
+def test_every_colour_has_another_in_a_dark_scheme(pictures: dict[str, Picture]) -> None:
+    for picture in pictures.values():
+        colours = set(re.findall('(?:fill|stroke)="(#[0-9a-f]+)"', str(picture)))
+        assert colours
+        assert colours <= set(DARK)
