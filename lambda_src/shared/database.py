@@ -196,8 +196,9 @@ class Database:
 _DENIED: Final = frozenset({1045})
 _NO_TLS: Final = frozenset({2026, 3159})
 _UNAVAILABLE: Final = frozenset(
-    # Lost, killed or shut down; read-only after a failover; too many; deadlock or lock wait.
-    {0, 1053, 1927, 2003, 2006, 2013, 2055, 4031}
+    # Lost, killed or shut down (1317 is MySQL's, 1927 MariaDB's); read-only after a failover; too many; deadlock
+    # or lock wait.
+    {0, 1053, 1317, 1927, 2003, 2006, 2013, 2055, 4031}
     | {1290, 1836}
     | {1040, 1203, 1226}
     | {1205, 1213}

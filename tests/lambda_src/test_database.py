@@ -3,6 +3,8 @@
 import hashlib
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -155,3 +157,23 @@ def test_a_connection_that_was_reset_is_not_used(server: Server, monkeypatch: py
     database.connect(_credentials(server))
     monkeypatch.setattr(database._connection, "_rfile", mock.Mock(peek=mock.Mock(side_effect=ConnectionResetError)))
     assert not database.is_connected
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_query_that_the_server_interrupts_can_be_asked_again(server: Server) -> None:
+    database = _database()
+    database.connect(_credentials(server))
+    (number,) = database.query("SELECT CONNECTION_ID()")
+
+    def kill() -> None:
+        running = f"SELECT id FROM information_schema.processlist WHERE id = {number} AND info LIKE '%columns c'"
+        while not server.execute(running):
+            time.sleep(0.01)
+        server.execute(f"KILL QUERY {number}")
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(DependencyUnavailableError) as lost:
+        database.query(f"SELECT COUNT(*) FROM {', '.join(f'information_schema.columns {name}' for name in 'abc')}")
+    killer.join()
+    assert lost.value.connection_lost

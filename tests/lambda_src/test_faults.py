@@ -389,6 +389,7 @@ FAULTS = [
     _database("read-only after a failover (1290), once", _queried(refuse_query(1290)), None, 1, warm=True),
     _database("read-only after a failover (1836), again", _queried(*[refuse_query(1836)] * 2), UNAVAILABLE, 2),
     _database("shutting down (1053)", _queried(refuse_query(1053)), None, 1, warm=True),
+    _database("interrupted by a shutdown or an operator (1317)", _queried(refuse_query(1317)), None, 1, warm=True),
     _database("killed by an operator (1927)", _queried(refuse_query(1927)), None, 1, warm=True),
     _database("a deadlock (1213), once", _queried(refuse_query(1213)), None, 1, warm=True),
     _database("a lock not had in time (1205), again", _queried(*[refuse_query(1205)] * 2), UNAVAILABLE, 2),

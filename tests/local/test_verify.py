@@ -543,7 +543,7 @@ def test_a_loud_check_passes_and_puts_back_what_it_changed(examine: Examine, nam
 
 def test_a_failover_is_felt_by_callers(examine: Examine) -> None:
     found = _only(LOUD_CHECKS["fail-over"], examine()).found
-    assert int(found.split()[0]) > 0, found
+    assert re.match("[1-9]", found), found
 
 
 @pytest.mark.parametrize("name", ["rotate", "fail-over", "calls"])
