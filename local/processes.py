@@ -65,7 +65,6 @@ def running() -> list[Running]:
     """Return the processes that have not ended, without zombies and without those that this user may not see."""
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if process.status() != psutil.STATUS_ZOMBIE:
-                found.append(Running(process.pid, os.getpgid(process.pid), " ".join(process.cmdline())))
+        with suppress(psutil.Error, OSError):  # psutil gives no command line of a zombie.
+            found.append(Running(process.pid, os.getpgid(process.pid), " ".join(process.cmdline())))
     return found

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from local.__main__ import DEMO as DEMO_FOLDER
@@ -155,6 +156,14 @@ def test_what_a_killed_cloud_has_left_is_ended() -> None:
     assert _make("down") == "ending the cloud\n"
     assert _processes() == set()
     cloud.stop()
+
+
+def test_a_process_that_has_ended_is_not_running_while_nobody_has_waited_for_it() -> None:
+    with subprocess.Popen(["true"]) as ended:
+        # Returns when it has ended, and leaves it to be waited for.
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert psutil.pid_exists(ended.pid)
+        assert ended.pid not in {each.pid for each in running()}
 
 
 def test_an_empty_state_file_is_no_cloud(tmp_path: Path) -> None:

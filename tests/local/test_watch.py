@@ -116,9 +116,12 @@ def test_a_tree_is_synthesised_again_only_when_it_was_edited(
     monkeypatch.setattr(LocalCloud, "cdk", cdk)
     LocalCloud(tmp_path / "cloud").deploy(root=tree)
     LocalCloud(tmp_path / "cloud").deploy(root=tree)
-    _edit(tree / "cdk.json", "{", "{ ")
+    queries = tree / "lambda_src" / "queries.py"
+    _edit(queries, "DemoApp", "DemoApq")
     with pytest.raises(CloudError):
         LocalCloud(tmp_path / "cloud").deploy(root=tree)
+    # The folder holds the tree of the failed deploy, also when its edit is taken back.
+    _edit(queries, "DemoApq", "DemoApp")
     LocalCloud(tmp_path / "cloud").deploy(root=tree)
     LocalCloud(tmp_path / "cloud").deploy(root=tree)
     LocalCloud(tmp_path / "cloud").deploy("egress=nat", root=tree)
