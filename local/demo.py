@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from local.cloud import CloudError, LocalCloud
+from local.demo_page import page
+from local.recording import Event, Lane, Recording, Step
 from local.signals import set_up_terminal
 from tools.commands import LOCAL, ROOT
 from tools.load import Load
@@ -20,6 +22,7 @@ PARAMETER_TTL: Final = 5
 """Seconds; shorter than the default of five minutes, so that the demo is quick."""
 PARAMETER_TTL_SETTING: Final = f"parameter_ttl={PARAMETER_TTL}"
 INVOCATIONS: Final = 100
+PAGE: Final = LOCAL / "demo.html"
 
 
 class DemoError(Exception):
@@ -32,21 +35,21 @@ class Demo:
 
     cloud: LocalCloud
     function_name: str = ""
-    summary: list[str] = field(default_factory=list)
+    recording: Recording = field(default_factory=Recording)
     _lambda: Any = None
 
     def run(self) -> None:
         """Take all the steps."""
-        with _step("start an emulated cloud: TLS, signatures and IAM on"):
+        with self._step("start an emulated cloud: TLS, signatures and IAM on"):
             self.cloud.start()
-        with _step("cdk bootstrap"):
+        with self._step("cdk bootstrap"):
             self.cloud.bootstrap()
-        with _step("cdk deploy --all: network, database, service, monitoring; a smoke test on the way"):
+        with self._step("cdk deploy --all: network, database, service, monitoring; a smoke test on the way"):
             self.cloud.deploy(PARAMETER_TTL_SETTING)
             self._lambda = self.cloud.client("lambda")
             self.outputs = self.cloud.outputs("Dev-Service")
             self.function_name = self.outputs["FunctionName"]
-        with _step("the first rotation makes the function's own database user"):
+        with self._step("the first rotation makes the function's own database user"):
             self._wait_for_rotation()
         for show in (
             self.show_answer,
@@ -61,18 +64,19 @@ class Demo:
 
     def show_answer(self) -> None:
         """One invocation."""
-        with _step("invoke the function"):
+        with self._step("invoke the function"):
             before = self._upstream_calls()
             answer = self._invoke()
             for name, value in answer.items():
                 print(f"    {name}: {value}")
             _check(answer["database"] == "devDB" and answer["tlsVersion"].startswith("TLS"), "the answer is whole")
             self._calls_before = before
-            self.summary.append(f"answered over {answer['tlsVersion']} from {answer['serverVersion']}")
+            self.recording.server = answer["serverVersion"]
+            self.recording.summary.append(f"answered over {answer['tlsVersion']} from {answer['serverVersion']}")
 
     def show_cache(self) -> None:
         """What the extension's cache saves."""
-        with _step(f"invoke it {INVOCATIONS - 1} times more"):
+        with self._step(f"invoke it {INVOCATIONS - 1} times more"):
             started = time.monotonic()
             for _ in range(INVOCATIONS - 1):
                 self._invoke()
@@ -84,7 +88,7 @@ class Demo:
             # A value is read again only when its TTL has ended; the smoke test has already read both.
             _check(calls["GetSecretValue"] <= 1, "the secret was read at most once")
             _check(calls["GetParameter"] <= 1 + (elapsed + 2) // PARAMETER_TTL, "the parameter was read at most once")
-            self.summary.append(
+            self.recording.summary.append(
                 f"{INVOCATIONS} invocations; calls to AWS: {calls.total()} instead of {2 * INVOCATIONS}"
             )
 
@@ -93,20 +97,23 @@ class Demo:
         parameters = self.cloud.client("ssm")
         name = self.outputs["ParameterName"]
         original = parameters.get_parameter(Name=name)["Parameter"]["Value"]
-        with _step(f"change the parameter, and wait for its TTL of {PARAMETER_TTL} s"):
+        with self._step(f"change the parameter, and wait for its TTL of {PARAMETER_TTL} s"):
             self._wait_until(lambda: "serverVersion" in self._invoke(), 1, "the function answers")
             changed = json.loads(original) | {"enableVersion": False}
             parameters.put_parameter(Name=name, Value=json.dumps(changed), Overwrite=True)
+            self._happened("changes", "the parameter is changed")
             waited = self._wait_until(
                 lambda: "serverVersion" not in self._invoke(), PARAMETER_TTL + 2, "the change is seen"
             )
             print(f"    enableVersion=false was seen after {waited:.1f} s: the answer has no serverVersion any more")
-            self.summary.append(f"a changed parameter was seen after {waited:.1f} s, with a TTL of {PARAMETER_TTL} s")
+            self.recording.summary.append(
+                f"a changed parameter was seen after {waited:.1f} s, with a TTL of {PARAMETER_TTL} s"
+            )
             parameters.put_parameter(Name=name, Value=original, Overwrite=True)
 
     def show_rotations(self) -> None:
         """No invocation fails, not even with stale credentials."""
-        with _step("rotate the password again and again within the secret's TTL, under invocations"):
+        with self._step("rotate the password again and again within the secret's TTL, under invocations"):
 
             def refreshed() -> int:
                 # Counted in the cloud's log, because a line may arrive too late for the invocation's log tail.
@@ -119,9 +126,13 @@ class Demo:
                     self.cloud.client("secretsmanager").rotate_secret(SecretId=self.outputs["DatabaseSecretArn"])
                     self._wait_for_rotation()
                     rotations += 1
+                    self._happened("rotations", f"rotation {rotations} has ended")
                     # A kept connection survives a rotation. When it is cut, the function must log in with
                     # the cached password.
-                    killed += self.cloud.cut_connections(self.outputs["DatabaseSecretArn"])
+                    cut = self.cloud.cut_connections(self.outputs["DatabaseSecretArn"])
+                    if cut:
+                        killed += cut
+                        self._happened("cut connections", f"{cut} cut")
                     time.sleep(0.5)
             print(
                 f"    {rotations} rotations and {killed} connections cut: {load.made} invocations, "
@@ -129,13 +140,14 @@ class Demo:
             )
             _check(refreshed() > 0, "stale credentials are met and replaced")
             _check(load.failed == 0 < load.made, "no invocation failed")
-            self.summary.append(f"{rotations} rotations under {load.made} invocations, {load.failed} failed")
+            self.recording.summary.append(f"{rotations} rotations under {load.made} invocations, {load.failed} failed")
 
     def show_migration(self) -> None:
         """A deploy with a migration, and a version of the function that needs it, under invocations."""
-        with _step("deploy a migration and a version that needs it, under invocations"):
+        with self._step("deploy a migration and a version that needs it, under invocations"):
             before = self._invoke()["schemaVersion"]
             tree = next_version(self.cloud.folder / "next")
+            self._happened("changes", "a deploy with a migration begins")
             with self._load(2) as load:
                 self.cloud.cdk(
                     "deploy", "--all", "--require-approval=never", f"--context={PARAMETER_TTL_SETTING}", cwd=tree
@@ -144,7 +156,7 @@ class Demo:
             print(f"    schema version {before}, then {after}; {load.made} invocations, {load.failed} failed")
             _check((before, after) == (1, 2), "the new version sees the new schema")
             _check(load.failed == 0 < load.made, "no invocation failed")
-            self.summary.append(
+            self.recording.summary.append(
                 f"schema version {before} to {after} in a deploy under {load.made} invocations, {load.failed} failed"
             )
 
@@ -162,26 +174,41 @@ class Demo:
         role = configuration["Role"].rpartition("/")[2]
         policies = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
         policy = next(each for each in policies if "FunctionPolicy" in each["PolicyName"])
-        with _step("take the function's policy away"):
+        with self._step("take the function's policy away"):
             iam.detach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
+            self._happened("changes", "the function's policy is taken away")
             self._wait_until(self._fails, PARAMETER_TTL + 5, "the cached value runs out")
             error = json.loads(self._lambda.invoke(FunctionName=self.function_name)["Payload"].read())
             print(f"    {error['errorType']}: {error['errorMessage']}")
             _check(error["errorType"] == "ConfigurationError", "the error says that an operator must act")
-            self.summary.append(f"without its policy: {error['errorType']}")
-        with _step("give it back"):
+            self.recording.summary.append(f"without its policy: {error['errorType']}")
+        with self._step("give it back"):
             iam.attach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
+            self._happened("changes", "the policy is given back")
             self._invoke()
             print("    the next invocation answers")
 
     def show_destroy(self) -> None:
         """After the destroy nothing is left."""
-        with _step("cdk destroy --all"):
+        self.recording.read(self.cloud, self.function_name)
+        with self._step("cdk destroy --all"):
             self.cloud.destroy()
             left = self.cloud.client("cloudformation").describe_stacks()["Stacks"]
             instances = self.cloud.client("rds").describe_db_instances()["DBInstances"]
             _check([stack["StackName"] for stack in left] == ["CDKToolkit"] and not instances, "nothing is left")
-            self.summary.append("destroyed; nothing left")
+            self.recording.summary.append("destroyed; nothing left")
+
+    @contextmanager
+    def _step(self, what: str) -> Iterator[None]:
+        print(f"▸ {what}", flush=True)
+        began = time.time()
+        yield
+        step = Step(what, began, time.time())
+        self.recording.steps.append(step)
+        print(f"    {step.ended - step.began:.1f} s", flush=True)
+
+    def _happened(self, lane: Lane, what: str) -> None:
+        self.recording.events.append(Event(time.time(), lane, what))
 
     def _invoke(self) -> Mapping[str, Any]:
         result = self._lambda.invoke(FunctionName=self.function_name)
@@ -249,14 +276,6 @@ def _check(holds: object, what: str) -> None:
         raise DemoError(f"not so: {what}")
 
 
-@contextmanager
-def _step(what: str) -> Iterator[None]:
-    print(f"▸ {what}", flush=True)
-    started = time.monotonic()
-    yield
-    print(f"    {time.monotonic() - started:.1f} s", flush=True)
-
-
 def main() -> None:
     """Run the demo; exit with 1 when a step does not show what it must."""
     set_up_terminal()
@@ -269,8 +288,10 @@ def main() -> None:
     finally:
         demo.cloud.stop()
     print(f"\nShown in {time.monotonic() - started:.0f} s:")
-    for line in demo.summary:
+    for line in demo.recording.summary:
         print(f"  ✓ {line}")
+    PAGE.write_text(page(demo.recording))
+    print(f"\nThe same as a page, with every invocation on a time line: {PAGE}")
 
 
 if __name__ == "__main__":

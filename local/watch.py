@@ -114,7 +114,7 @@ class Watcher:
             text, newline, _ = log.read().rpartition(b"\n")
         self._logged += len(text + newline)
         for line in text.decode(errors="replace").splitlines():
-            record = _record(line)
+            record = json_record(line)
             if record:
                 told = {key: value for key, value in record.items() if key not in _FRAME}
                 facts = " ".join(f"{key}={value}" for key, value in told.items())
@@ -125,7 +125,7 @@ _FRAME: Final = ("timestamp", "level", "message", "logger", "requestId", "tenant
 """What Lambda's runtime adds to every line."""
 
 
-def _record(line: str) -> dict[str, Any] | None:
+def json_record(line: str) -> dict[str, Any] | None:
     """The JSON object with a message that a line of the log ends with, if it does."""
     start = line.find("{")
     try:

@@ -29,10 +29,14 @@ def _make(target: str) -> str:
     return finished.stdout
 
 
+def _summary(printed: str) -> list[str]:
+    return [line.strip() for line in printed.splitlines() if line.strip().startswith("✓")]
+
+
 def _shown(printed: str) -> list[str]:
     """The demo's summary, without what differs from run to run."""
-    lines = [line.strip() for line in printed.splitlines() if line.strip().startswith("✓")]
-    return [re.sub(r"\d+(\.\d+)?", "0", re.sub(r"from \d\S+$", "from the server", line)) for line in lines]
+    without = [re.sub(r"from \d\S+$", "from the server", line) for line in _summary(printed)]
+    return [re.sub(r"\d+(\.\d+)?", "0", line) for line in without]
 
 
 @pytest.mark.skipif(DEMO.is_running, reason="somebody's demo is running")
@@ -41,6 +45,14 @@ def test_the_demo_shows_what_the_readme_says() -> None:
     (transcript,) = re.findall(r"^```text\n(  ✓.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     assert _shown(printed) == _shown(transcript)
     assert not DEMO.is_running
+    # The page that it names has a mark for each invocation that it counts, and some more for those that waited.
+    (path,) = re.findall(r"on a time line: (.+)$", printed, re.MULTILINE)
+    html = Path(path).read_text()
+    counted = [int(number) for number in re.findall(r"(\d+) invocations[,;]", "\n".join(_summary(printed)))]
+    assert len(re.findall(r'<circle class="', html)) >= sum(counted) > 100
+    assert html.count('<circle class="failed"') >= 1
+    assert html.count('<circle class="cold-start"') >= 1
+    assert html.count("rotation 5 has ended") == 1
 
 
 @pytest.mark.skipif(LocalCloud(UP).is_running, reason="somebody's cloud is running")
