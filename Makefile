@@ -1,7 +1,7 @@
 # Every target sets up what it needs, under this folder and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test synth check soak interruptions changes findings mutants package cost diff deploy verify migration bench commands docs format up watch down clean lock certificates install checkov
+.PHONY: help demo test synth check soak interruptions changes findings mutants package cost diff deploy verify migration bench commands docs format up watch debug down clean lock certificates install checkov
 
 # make 3.81, which macOS ships, starts a simple command itself and looks it up on its own path, not on the exported one.
 # With another shell than its default it leaves every command to the shell.
@@ -78,6 +78,9 @@ up: install ## Leave the application running in a local cloud; writes .local/env
 
 watch: install ## As make up; then apply each edit, and print the functions' logs
 	@python -m local watch
+
+debug: install ## As make watch, with a port where a debugger attaches to the serving function
+	@python -m local debug
 
 down: ## End what `make up` started
 	@test ! -x .venv/bin/python || python -m local down

@@ -1,10 +1,14 @@
-"""`python -m local up` starts the local cloud with the application in it; `watch` applies edits; `down` ends it."""
+"""`python -m local up` starts the local cloud with the application in it; `down` ends it.
+
+`watch` also applies edits, and `debug` also lets a debugger attach.
+"""
 
 import argparse
 import shlex
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +20,16 @@ from tools.commands import LOCAL
 UP: Final = LOCAL / "up"
 DEMO: Final = LOCAL / "demo"
 EXPORTS: Final = LOCAL / "env"
+DEBUG_PORT: Final = 5678
+"""debugpy's own default (https://github.com/microsoft/debugpy)."""
 
 
-def up() -> None:
+def up(debug_port: int = 0) -> None:
     """Start the cloud, deploy, and write a file of exports that points any AWS client at it."""
     cloud = LocalCloud(UP)
-    if not cloud.is_bootstrapped:  # An interrupted start is begun again.
-        _timed("starting the cloud", cloud.start)
+    # An interrupted start is begun again, and so is a cloud without the debugger that is asked for.
+    if not cloud.is_bootstrapped or debug_port not in (0, cloud.debug_port):
+        _timed("starting the cloud", partial(cloud.start, debug_port=debug_port))
         _timed("cdk bootstrap", cloud.bootstrap)
     _timed("cdk deploy --all", cloud.deploy)
     write_exports(cloud, EXPORTS)
@@ -40,6 +47,17 @@ def up() -> None:
 def watch() -> None:
     """Deploy what is here as `up` does, and apply edits to it."""
     up()
+    Watcher(LocalCloud(UP)).run()
+
+
+def debug() -> None:
+    """Do as `watch`, with a debugger's port in the serving function."""
+    up(DEBUG_PORT)
+    print(
+        f"The serving function waits for a debugger on 127.0.0.1:{DEBUG_PORT}, for which .vscode/launch.json is made.",
+        "Every user of this machine can attach to it and run code as you. Invoke with `--cli-read-timeout 0`.",
+        sep="\n",
+    )
     Watcher(LocalCloud(UP)).run()
 
 
@@ -71,8 +89,8 @@ def _timed(what: str, action: object) -> None:
 if __name__ == "__main__":
     set_up_terminal()
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument("command", choices=["up", "watch", "down"])
+    parser.add_argument("command", choices=["up", "watch", "debug", "down"])
     try:
-        {"up": up, "watch": watch, "down": down}[parser.parse_args().command]()
+        {"up": up, "watch": watch, "debug": debug, "down": down}[parser.parse_args().command]()
     except CloudError as error:
         sys.exit(str(error))

@@ -92,6 +92,11 @@ class LocalCloud:
         return self.is_running and bool(self._given.get("bootstrapped"))
 
     @property
+    def debug_port(self) -> int:
+        """Where a debugger attaches to the serving function, or 0."""
+        return int(self._given.get("debug_port", 0))
+
+    @property
     def variables(self) -> dict[str, str]:
         """The environment variables with which an AWS client talks to this cloud."""
         authority = str(self.folder / "certificates" / "ca.pem")
@@ -108,12 +113,13 @@ class LocalCloud:
             "CDK_HOME": str(self.folder / "cdk"),
         }
 
-    def start(self, concurrency_limit: int = 1000, permission_delay: int = 0) -> None:
+    def start(self, concurrency_limit: int = 1000, permission_delay: int = 0, debug_port: int = 0) -> None:
         """Start the cloud, empty.
 
         Args:
             concurrency_limit: of the account.
             permission_delay: seconds until a changed policy holds, as on AWS.
+            debug_port: where a debugger attaches to the serving function; 0 for none.
 
         Raises:
             CloudError: it does not answer within 30 seconds.
@@ -122,7 +128,7 @@ class LocalCloud:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         certificates = create(self.folder / "certificates")
-        self._given = {"port": free_port(), "secret_access_key": secrets.token_hex(20)}
+        self._given = {"port": free_port(), "secret_access_key": secrets.token_hex(20), "debug_port": debug_port}
         private = self.folder / "private"
         private.mkdir(mode=0o700)
         env = {
@@ -144,6 +150,7 @@ class LocalCloud:
             "CLOUDTRAIL_RECORDING": "1",
             "LOCAL_CONCURRENCY_LIMIT": str(concurrency_limit),
             "LOCAL_PERMISSION_DELAY": str(permission_delay),
+            "LOCAL_DEBUG_PORT": str(debug_port),
             # Requests' signatures are verified and IAM's policies evaluated.
             "AUTH": "true",
             "USE_SSL": "1",

@@ -14,7 +14,7 @@ ROOMS = {
     "app": {"stacks"},
     "stacks": set(),
     "lambda_src": set(),
-    "local": {"tools"},
+    "local": {"lambda_src", "tools"},
     "tools": {"app", "stacks"},
     "testbed": {"lambda_src", "local", "tools"},
     "benchmarks": {"app", "lambda_src", "local", "stacks", "testbed", "tools"},

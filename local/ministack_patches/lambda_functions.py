@@ -28,9 +28,14 @@ from local.mysql import free_port
 from local.peer import is_this_user
 from tools.commands import ROOT
 
+AN_HOUR: Final = 3600
+SOURCES: Final = ROOT / "lambda_src"
 RUN: Final = Path(os.environ["LOCAL_RUN"])
 LAYER: Final = "AWS-Parameters-and-Secrets-Lambda-Extension"
 PORT: Final = "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"
+DEBUG_PORT: Final = int(os.environ["LOCAL_DEBUG_PORT"])
+"""Where a debugger attaches to the serving function, or 0."""
+SERVING: Final = "handler.lambda_handler"
 ROOT_CERTIFICATES: Final = "shared/rds-root-certificates.pem"
 
 _create_function = provisioners._lambda_create
@@ -104,7 +109,10 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
             AWS_LAMBDA_LOG_LEVEL=logging_config.get("ApplicationLogLevel", "INFO"),
             AWS_LAMBDA_LOG_GROUP_NAME=logging_config.get("LogGroup", ""),
         )
-        super().__init__(func_name, config, _prepared(code_zip))
+        is_debugged = bool(DEBUG_PORT) and config["Handler"] == SERVING
+        if is_debugged:
+            config["Timeout"] = AN_HOUR
+        super().__init__(func_name, config, _prepared(code_zip, is_debugged=is_debugged))
         self._extension: subprocess.Popen[str] | None = None
 
     def invoke(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -179,17 +187,27 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
         serving.set()
 
 
-def _prepared(code_zip: bytes) -> bytes:
+def _prepared(code_zip: bytes, *, is_debugged: bool) -> bytes:
     """The deployed package, with Lambda's runtime to start it and this cloud's authority to trust.
 
     Here RDS's certificates come from a throw-away authority; on AWS the package's own
-    root certificates are the right ones. Nothing else of the package is touched.
+    root certificates are the right ones. Nothing else of the package is touched, except for a
+    debugger: its breakpoints are in the files of lambda_src/, so that these take the modules' places.
     """
     authority = Certificates.within(RUN / "certificates").ca.read_bytes()
     authority = f"# {os.environ['MINISTACK_REGION']}\n".encode() + authority
+    start = [f'exec "{sys.executable}" -m awslambdaric "$_HANDLER"']
     prepared = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(code_zip)) as source, zipfile.ZipFile(prepared, "w") as target:
+        if is_debugged:
+            modules = [name for name in source.namelist() if name.endswith(".py") and (SOURCES / name).is_file()]
+            start = [
+                *(f'ln -sf "{SOURCES / name}" "{name}"' for name in modules),
+                "rm -rf __pycache__ shared/__pycache__",  # Bytecode of the package is never checked.
+                f'export PYTHONPATH="$PWD:{ROOT}" PYTHONDONTWRITEBYTECODE=1 PYDEVD_RESOLVE_SYMLINKS=true',
+                f'exec "{sys.executable}" -Xfrozen_modules=off -m local.debugger {DEBUG_PORT} "$_HANDLER"',
+            ]
         for entry in source.infolist():
             target.writestr(entry, authority if entry.filename == ROOT_CERTIFICATES else source.read(entry))
-        target.writestr("bootstrap", f'#!/bin/sh\nexec "{sys.executable}" -m awslambdaric "$_HANDLER"\n')
+        target.writestr("bootstrap", "\n".join(["#!/bin/sh", *start, ""]))
     return prepared.getvalue()
