@@ -1,17 +1,15 @@
 """Starts and stops a local cloud, deploys to it, and makes clients for it."""
 
-import hashlib
 import json
 import os
 import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from ssl import create_default_context
@@ -20,6 +18,7 @@ from typing import Any, Final
 import boto3
 import pymysql
 
+from local import assemblies
 from local.certificates import create
 from local.mysql import free_port
 from local.processes import end_group, is_group, is_running, run
@@ -33,29 +32,6 @@ ACCESS_KEY_ID: Final = "AKIALOCALCLOUD000000"
 PROGRAM: Final = "local.ministack_patches"
 NO_SUCH_THREAD: Final = 1094
 """MySQL's error number when the connection to kill has already ended."""
-SYNTHESISED: Final = (
-    "app.py",
-    "cdk.json",
-    "lambda_src",
-    "migrations",
-    "requirements-dev.txt",
-    "requirements.txt",
-    "stacks",
-)
-"""The files and folders that a synthesis reads."""
-
-
-def application_files(root: Path) -> list[Path]:
-    """Return the files of SYNTHESISED in a tree."""
-    files = [file for name in SYNTHESISED for file in [root / name, *(root / name).rglob("*")]]
-    return [file for file in files if file.is_file() and file.parent.name != "__pycache__"]
-
-
-def _digest(root: Path, context: Sequence[str]) -> str:
-    digest = hashlib.sha256(f"{root}{sys.version}{context}".encode())
-    for file in sorted(application_files(root)):
-        digest.update(f"{file}{file.stat().st_size}".encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 class CloudError(Exception):
@@ -261,22 +237,20 @@ class LocalCloud:
     def deploy(self, *context: str, assembly: Path | None = None, root: Path = ROOT) -> str:
         """Deploy all stacks of a tree, with `context` as `egress=nat`, or from a folder that a synthesis wrote.
 
-        A tree is not synthesised again when nothing was edited since it was last deployed to this cloud.
-        Return what CDK printed.
+        A tree that was deployed before, to any local cloud, is not synthesised again. Return what CDK printed.
         """
         if assembly:
             self.assembly = assembly
             return self.cdk("deploy", "--all", "--require-approval=never", f"--app={assembly}")
         # Each cloud has its own output folder.
         self.assembly = self.folder / "cdk.out"
-        inputs = _digest(root, context)
-        if self._given.get("synthesised") == inputs and (self.assembly / "manifest.json").exists():
-            options = [f"--app={self.assembly}"]
-        else:
-            self._keep(synthesised=None)
-            options = [f"--output={self.assembly}", *(f"--context={each}" for each in context)]
+        inputs = assemblies.digest(root, context)
+        if assemblies.restore(inputs, self.assembly):
+            return self.cdk("deploy", "--all", "--require-approval=never", f"--app={self.assembly}", cwd=root)
+        options = [f"--output={self.assembly}", *(f"--context={each}" for each in context)]
         printed = self.cdk("deploy", "--all", "--require-approval=never", *options, cwd=root)
-        self._keep(synthesised=inputs)
+        if assemblies.digest(root, context) == inputs:  # Nothing was edited meanwhile.
+            assemblies.keep(inputs, self.assembly)
         return printed
 
     def destroy(self) -> str:

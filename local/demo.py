@@ -149,9 +149,7 @@ class Demo:
             tree = next_version(self.cloud.folder / "next")
             self._happened("changes", "a deploy with a migration begins")
             with self._load(2) as load:
-                self.cloud.cdk(
-                    "deploy", "--all", "--require-approval=never", f"--context={PARAMETER_TTL_SETTING}", cwd=tree
-                )
+                self.cloud.deploy(PARAMETER_TTL_SETTING, root=tree)
             after = self._invoke()["schemaVersion"]
             print(f"    schema version {before}, then {after}; {load.made} invocations, {load.failed} failed")
             _check((before, after) == (1, 2), "the new version sees the new schema")

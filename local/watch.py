@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from local.cloud import SYNTHESISED, CloudError, LocalCloud, application_files
+from local.assemblies import SYNTHESISED, application_files
+from local.cloud import CloudError, LocalCloud
 from tools.commands import ROOT
 
 PAUSE: Final = 0.2

@@ -9,6 +9,7 @@ from hypercorn.config import Config
 from ministack.core import lambda_runtime, tls
 
 from local.ministack_patches import (
+    cloudformation,
     cloudwatch,
     ec2,
     iam,
@@ -43,6 +44,16 @@ async def _serve() -> None:
 
 if __name__ == "__main__":
     # Not ministack's main, which would also listen on port 443 as root.
-    for part in (no_op_resources, cloudwatch, ec2, iam, refusals, rds, secrets_manager, lambda_functions):
+    for part in (
+        no_op_resources,
+        cloudformation,
+        cloudwatch,
+        ec2,
+        iam,
+        refusals,
+        rds,
+        secrets_manager,
+        lambda_functions,
+    ):
         part.install()
     asyncio.run(_serve())

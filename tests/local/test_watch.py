@@ -1,6 +1,7 @@
 """`make watch`: an edit is answered by the deployed function, a second later and without a synthesis."""
 
 import json
+import os
 import re
 import shutil
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from local import assemblies
 from local.cloud import CloudError, LocalCloud
 from local.watch import Watcher
 from tests.conftest import local_cloud
@@ -102,27 +104,44 @@ def test_an_edit_that_cannot_be_deployed_says_why_and_the_next_one_is_applied(
 def test_a_tree_is_synthesised_again_only_when_it_was_edited(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked: list[str] = []
     (tmp_path / "cloud").mkdir()
+    queries = tree / "lambda_src" / "queries.py"
 
     def cdk(self: LocalCloud, *arguments: str, cwd: Path = ROOT) -> str:
-        asked.append(arguments[-1].partition("=")[0])
-        self.assembly.mkdir(parents=True, exist_ok=True)
-        (self.assembly / "manifest.json").touch()
+        option = arguments[-1].partition("=")[0]
+        asked.append(option)
+        if option != "--app":
+            self.assembly.mkdir(parents=True, exist_ok=True)
+            (self.assembly / "manifest.json").write_text(queries.read_text())
         if len(asked) == 3:
             raise CloudError("the deploy failed")
+        assert (self.assembly / "manifest.json").read_text() == queries.read_text()
         return ""
 
     monkeypatch.setattr(LocalCloud, "cdk", cdk)
+    monkeypatch.setattr(assemblies, "ASSEMBLIES", tmp_path / "assemblies")
     LocalCloud(tmp_path / "cloud").deploy(root=tree)
     LocalCloud(tmp_path / "cloud").deploy(root=tree)
-    queries = tree / "lambda_src" / "queries.py"
     _edit(queries, "DemoApp", "DemoApq")
     with pytest.raises(CloudError):
         LocalCloud(tmp_path / "cloud").deploy(root=tree)
-    # The folder holds the tree of the failed deploy, also when its edit is taken back.
+    LocalCloud(tmp_path / "cloud").deploy(root=tree)
+    # An edit that is taken back finds the assembly of the same tree, in whichever cloud.
     _edit(queries, "DemoApq", "DemoApp")
     LocalCloud(tmp_path / "cloud").deploy(root=tree)
-    LocalCloud(tmp_path / "cloud").deploy(root=tree)
+    LocalCloud(tmp_path / "another").deploy(root=tree)
     LocalCloud(tmp_path / "cloud").deploy("egress=nat", root=tree)
-    assert asked == ["--output", "--app", "--output", "--output", "--app", "--context"]
+    assert asked == ["--output", "--app", "--output", "--output", "--app", "--app", "--context"]
+
+
+def test_only_the_assemblies_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assemblies, "ASSEMBLIES", tmp_path / "assemblies")
+    (tmp_path / "made").mkdir()
+    for number in range(assemblies.KEPT):
+        assemblies.keep(str(number), tmp_path / "made")
+        os.utime(assemblies.ASSEMBLIES / str(number), (number, number))
+    assert assemblies.restore("0", tmp_path / "restored")
+    assemblies.keep("another", tmp_path / "made")
+    assert not assemblies.restore("1", tmp_path / "restored")
+    assert {each.name for each in assemblies.ASSEMBLIES.iterdir()} == {"0", "another", *map(str, range(2, 10))}

@@ -1,0 +1,61 @@
+"""What was synthesised before: a tree is synthesised again only when something in it was edited."""
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tools.commands import CACHE
+
+SYNTHESISED: Final = (
+    "app.py",
+    "cdk.json",
+    "lambda_src",
+    "migrations",
+    "requirements-dev.txt",
+    "requirements.txt",
+    "stacks",
+)
+"""The files and folders that a synthesis reads."""
+ASSEMBLIES: Final = CACHE / "assemblies"
+KEPT: Final = 10
+
+
+def application_files(root: Path) -> list[Path]:
+    """Return the files of SYNTHESISED in a tree."""
+    files = [file for name in SYNTHESISED for file in [root / name, *(root / name).rglob("*")]]
+    return [file for file in files if file.is_file() and file.parent.name != "__pycache__"]
+
+
+def digest(root: Path, context: Sequence[str]) -> str:
+    """Return a name for what a synthesis of the tree, as it is now, gives with this context."""
+    found = hashlib.sha256(f"{root}{sys.version}{context}".encode())
+    for file in sorted(application_files(root)):
+        found.update(f"{file}{file.stat().st_size}".encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+def restore(name: str, target: Path) -> bool:
+    """Copy the assembly of that name to a folder; return whether there is one."""
+    kept = ASSEMBLIES / name
+    if not kept.exists():
+        return False
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(kept, target)
+    os.utime(kept)
+    return True
+
+
+def keep(name: str, assembly: Path) -> None:
+    """Keep a copy of an assembly, and of older ones those that were used last."""
+    copy = ASSEMBLIES / f"{name}-{os.getpid()}"
+    shutil.copytree(assembly, copy)
+    try:
+        copy.rename(ASSEMBLIES / name)
+    except OSError:  # Another process was quicker.
+        shutil.rmtree(copy)
+    for old in sorted(ASSEMBLIES.iterdir(), key=lambda each: each.stat().st_mtime)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
