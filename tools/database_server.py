@@ -33,7 +33,9 @@ class DatabaseServer:
     @property
     def share(self) -> Path:
         """The folder of its messages, character sets and, for MariaDB, its system tables."""
-        return self.program.parent.parent / "share" / "mysql"
+        share = self.program.parent.parent / "share"
+        mariadb = share / "mariadb"  # From Debian 13 on; before, MariaDB kept them in MySQL's folder.
+        return mariadb if self.is_mariadb and mariadb.exists() else share / "mysql"
 
     @property
     def loader(self) -> Path | None:

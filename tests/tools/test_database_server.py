@@ -31,6 +31,23 @@ def test_mariadb_under_the_name_of_mysql_is_not_taken_for_mysql(program: Path, m
     assert found.program.parent == program.parent
 
 
+@pytest.mark.parametrize(
+    ("name", "folders", "expected"),
+    [
+        pytest.param("mariadbd", ["mysql"], "mysql", id="MariaDB of Debian 12"),
+        pytest.param("mariadbd", ["mysql", "mariadb"], "mariadb", id="MariaDB of Debian 13"),
+        pytest.param("mysqld", ["mysql", "mariadb"], "mysql", id="MySQL beside MariaDB"),
+    ],
+)
+def test_its_files_are_found_where_each_release_of_debian_has_them(
+    tmp_path: Path, name: str, folders: list[str], expected: str
+) -> None:
+    for folder in folders:
+        (tmp_path / "usr/share" / folder).mkdir(parents=True)
+    server = database_server.DatabaseServer(tmp_path / "usr/sbin" / name, tmp_path)
+    assert server.share == tmp_path / "usr/share" / expected
+
+
 def test_a_server_that_is_not_known_is_refused() -> None:
     command = [sys.executable, "-m", "tools.install"]
     env = environment() | {"DATABASE": "postgresql"}
