@@ -18,10 +18,10 @@ from typing import Any, Final
 import boto3
 import pymysql
 
-from local import assemblies
 from local.certificates import create
 from local.mysql import free_port
 from local.processes import end_group, is_group, is_running, run
+from tools import assemblies
 from tools.commands import LOCAL, ROOT, environment
 from tools.database_server import wanted
 from tools.install import CLOUD

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from local.assemblies import SYNTHESISED, application_files
 from local.cloud import CloudError, LocalCloud
+from tools.assemblies import SYNTHESISED, application_files
 from tools.commands import ROOT
 
 PAUSE: Final = 0.2

@@ -16,6 +16,7 @@ from aws_cdk.assertions import Template
 import tools.templates
 from local.cloud import LocalCloud
 from tests.mutations import weaken
+from tools import assemblies
 from tools.commands import LOCAL, ROOT, environment, isolate
 
 isolate()
@@ -71,15 +72,12 @@ class Templates(dict[str, dict[str, Any]]):
         return properties
 
 
-def synthesise_anew(**context: str) -> Templates:
-    """Synthesise with settings as keywords."""
+@cache
+def _synthesise(**context: str) -> Templates:
     templates = Templates(tools.templates.synthesise(**context))
     for template in templates.values():
         weaken(template)
     return templates
-
-
-_synthesise = cache(synthesise_anew)
 
 
 @pytest.fixture(scope="session")
@@ -101,9 +99,11 @@ def assembly(*context: str) -> Path:
     ASSEMBLIES.mkdir(exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "manifest.json").exists():
+        inputs = assemblies.digest(ROOT, context)
+        if not folder.exists() and not assemblies.restore(inputs, folder):
             options = [f"--output={folder}", *(f"--context={each}" for each in context)]
             subprocess.run(["cdk", "synth", "--quiet", *options], cwd=ROOT, env=environment(), check=True)
+            assemblies.keep(inputs, folder)
     return folder
 
 

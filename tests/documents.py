@@ -43,13 +43,14 @@ def concurrency() -> str:
     return f"dev takes {reserved['dev']}, prod {reserved['prod']}"
 
 
+FINDINGS: Final = ("docs/security.md", "findings")
 PARTS: Final[Mapping[tuple[str, str], Callable[[], str]]] = {
     ("README.md", "settings"): settings,
     ("README.md", "concurrency"): concurrency,
     ("README.md", "cost"): lambda: cost.totals() + "\n",
     ("docs/faults.md", "faults"): test_faults.table,
     ("docs/changes.md", "changes"): test_changes.table,
-    ("docs/security.md", "findings"): lambda: findings.tables() + "\n",
+    FINDINGS: lambda: findings.tables() + "\n",
 }
 """What makes each part, by its file and its name."""
 

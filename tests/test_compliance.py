@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Templates
+from tests.documents import FINDINGS, PARTS, part
 from tools import findings
 from tools.commands import environment
 from tools.cost import VARIANTS
@@ -29,6 +30,11 @@ def test_what_is_acknowledged_is_what_is_found(env: str, egress: str) -> None:
     stale = {each for each in scan.acknowledged if not any(findings.covers(each, finding) for finding in scan.found)}
     assert stale == set()
     assert [reason for reason in scan.acknowledged.values() if len(reason.split()) < 6] == []
+
+
+def test_the_table_of_findings_is_not_stale() -> None:
+    """Here, where the scans are made, and not among the tests of the documents."""
+    assert part(*FINDINGS)[2] == PARTS[FINDINGS](), "make docs"
 
 
 @pytest.fixture

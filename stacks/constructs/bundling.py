@@ -1,10 +1,12 @@
 """Bundles each function's own files of lambda_src/, and the two dependencies, without Docker."""
 
+import atexit
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -66,24 +68,34 @@ class LocalBundling:
         Raises:
             subprocess.CalledProcessError: pip failed; its output is written to standard error.
         """
-        pip = subprocess.run(
-            [
-                *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-                *("--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes"),
-                *("--target", output_dir, "--requirement", str(SOURCE / "requirements.txt")),
-            ],
-            capture_output=True,
-            text=True,
-        )
-        if pip.returncode:
-            sys.stderr.write(pip.stderr)
-            pip.check_returncode()
+        shutil.copytree(_dependencies(SOURCE / "requirements.txt"), output_dir, dirs_exist_ok=True)
         for name, file in source_files(self._entry_point).items():
             target = Path(output_dir) / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
         _compile(Path(output_dir))
         return True
+
+
+@cache
+def _dependencies(requirements: Path) -> Path:
+    """Install the dependencies into a temporary folder, once for all functions, and return it."""
+    temporary = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, temporary)
+    folder = Path(temporary, "dependencies")  # pip makes it, readable for all as an asset is.
+    pip = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes"),
+            *("--target", str(folder), "--requirement", str(requirements)),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    if pip.returncode:
+        sys.stderr.write(pip.stderr)
+        pip.check_returncode()
+    return folder
 
 
 def _compile(folder: Path) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from local import assemblies
 from local.cloud import CloudError, LocalCloud
 from local.watch import Watcher
 from tests.conftest import local_cloud
+from tools import assemblies
 from tools.commands import ROOT
 
 
@@ -144,4 +144,8 @@ def test_only_the_assemblies_used_last_are_kept(tmp_path: Path, monkeypatch: pyt
     assert assemblies.restore("0", tmp_path / "restored")
     assemblies.keep("another", tmp_path / "made")
     assert not assemblies.restore("1", tmp_path / "restored")
-    assert {each.name for each in assemblies.ASSEMBLIES.iterdir()} == {"0", "another", *map(str, range(2, 10))}
+    assert {each.name for each in assemblies.ASSEMBLIES.iterdir()} == {
+        "0",
+        "another",
+        *map(str, range(2, assemblies.KEPT)),
+    }

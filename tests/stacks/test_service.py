@@ -16,8 +16,9 @@ from shared import database, direct_read, extension
 from stacks.constructs import bundling
 from stacks.constructs.bundling import FILES, SOURCE, LocalBundling, bytecode_of
 from stacks.constructs.runtime_python import runtime_python
-from tests.conftest import Templates, synthesise_anew
+from tests.conftest import Templates
 from tools.commands import ROOT, environment
+from tools.templates import synthesise_anew
 
 
 def _function(templates: Templates, entry: str = "handler.lambda_handler") -> dict[str, Any]:
@@ -363,6 +364,7 @@ def test_the_same_files_make_the_same_package(tmp_path: Path) -> None:
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
+        bundling._dependencies.cache_clear()
         LocalBundling("handler").try_bundle(str(folder))
         files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
         packages.append({name: path.read_bytes() for name, path in files.items() if "dist-info" not in name})

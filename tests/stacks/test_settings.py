@@ -2,13 +2,15 @@
 
 import json
 import subprocess
+from collections.abc import Callable
 
 import botocore.session
 import pytest
 
 from stacks.settings import ENVIRONMENTS, Settings, SettingsError, from_context
-from tests.conftest import synthesise_anew
+from tests.conftest import Templates
 from tools.commands import ROOT, environment
+from tools.templates import synthesise_anew
 
 AWS_SAMPLE = {
     "vpc_cidr": "172.31.0.0/16",
@@ -53,7 +55,7 @@ def test_an_environment_is_added_by_one_constant(
 ) -> None:
     staging = Settings(env="staging", protect_data=protect_data)
     monkeypatch.setattr("stacks.settings.checks.ENVIRONMENTS", {**ENVIRONMENTS, "staging": staging})
-    templates = synthesise_anew(env="staging")
+    templates = Templates(synthesise_anew(env="staging"))
     policies = {each["DeletionPolicy"] for each in templates.resources("AWS::KMS::Key").values()}
     assert policies == {"RetainExceptOnCreate" if protect_data else "Delete"}
     assert templates.only("AWS::RDS::DBInstance")["DBInstanceIdentifier"] == "staging-demoapp"
@@ -64,8 +66,8 @@ def test_cdks_own_context_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("version", ["8.4", "8.4.9", "8.4.99", "9.7", "9.7.4"])
-def test_a_version_asked_for_is_the_version_sent(version: str) -> None:
-    templates = synthesise_anew(engine_version=version)
+def test_a_version_asked_for_is_the_version_sent(synthesise: Callable[..., Templates], version: str) -> None:
+    templates = synthesise(engine_version=version)
     assert templates.only("AWS::RDS::DBInstance")["EngineVersion"] == version
     family = "mysql" + ".".join(version.split(".")[:2])
     assert templates.only("AWS::RDS::DBParameterGroup")["Family"] == family
@@ -80,11 +82,13 @@ def test_a_version_out_of_standard_support_needs_extended_support(version: str) 
 
 
 @pytest.mark.parametrize("extended_support", ["true", "false"])
-def test_an_upgrade_of_the_engine_leaves_extended_support_as_it_was(extended_support: str) -> None:
+def test_an_upgrade_of_the_engine_leaves_extended_support_as_it_was(
+    synthesise: Callable[..., Templates], extended_support: str
+) -> None:
     # RDS refuses every change of it on an instance that exists.
     versions = ["8.4", "9.7", *(["8.0"] if extended_support == "true" else [])]
     sent = {
-        synthesise_anew(engine_version=version, extended_support=extended_support).only("AWS::RDS::DBInstance")[
+        synthesise(engine_version=version, extended_support=extended_support).only("AWS::RDS::DBInstance")[
             "EngineLifecycleSupport"
         ]
         for version in versions
@@ -111,8 +115,8 @@ def test_wrong_lasting_choices_of_any_environment_are_refused_with_the_files_nam
         from_context({"dev": "x"})
 
 
-def test_zones_can_be_chosen() -> None:
-    subnets = synthesise_anew(availability_zones="us-east-1b,us-east-1d").resources("AWS::EC2::Subnet").values()
+def test_zones_can_be_chosen(synthesise: Callable[..., Templates]) -> None:
+    subnets = synthesise(availability_zones="us-east-1b,us-east-1d").resources("AWS::EC2::Subnet").values()
     assert [each["Properties"]["AvailabilityZone"] for each in subnets] == ["us-east-1b", "us-east-1d"]
 
 

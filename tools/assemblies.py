@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from stacks.constructs.runtime_python import runtime_python
 from tools.commands import CACHE
 
 SYNTHESISED: Final = (
@@ -21,7 +22,7 @@ SYNTHESISED: Final = (
 )
 """The files and folders that a synthesis reads."""
 ASSEMBLIES: Final = CACHE / "assemblies"
-KEPT: Final = 10
+KEPT: Final = 20
 
 
 def application_files(root: Path) -> list[Path]:
@@ -32,7 +33,8 @@ def application_files(root: Path) -> list[Path]:
 
 def digest(root: Path, context: Sequence[str]) -> str:
     """Return a name for what a synthesis of the tree, as it is now, gives with this context."""
-    found = hashlib.sha256(f"{root}{sys.version}{context}".encode())
+    # The functions' Python makes the bytecode in the assets.
+    found = hashlib.sha256(f"{root}{sys.version}{runtime_python()}{context}".encode())
     for file in sorted(application_files(root)):
         found.update(f"{file}{file.stat().st_size}".encode() + file.read_bytes())
     return found.hexdigest()
@@ -57,5 +59,10 @@ def keep(name: str, assembly: Path) -> None:
         copy.rename(ASSEMBLIES / name)
     except OSError:  # Another process was quicker.
         shutil.rmtree(copy)
-    for old in sorted(ASSEMBLIES.iterdir(), key=lambda each: each.stat().st_mtime)[:-KEPT]:
+    for old in oldest(ASSEMBLIES, KEPT):
         shutil.rmtree(old, ignore_errors=True)
+
+
+def oldest(folder: Path, kept: int) -> list[Path]:
+    """Return all but so many of what is in a folder, by when it was used last."""
+    return sorted(folder.iterdir(), key=lambda each: each.stat().st_mtime)[:-kept]
