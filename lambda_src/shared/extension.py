@@ -11,7 +11,6 @@ import os
 import random
 import re
 import time
-from collections import Counter
 from functools import cache
 from http.client import HTTPException
 from typing import Any, Final, NamedTuple
@@ -23,14 +22,15 @@ from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 from shared.deadline import Deadline
 from shared.errors import ConfigurationError, DependencyUnavailableError
 from shared.json_object import json_object
-from shared.sockets import DeadlineSocket, open_connection
+from shared.sockets import AnswerTooLargeError, DeadlineSocket, open_connection
 
 BUDGET: Final = 3.5
 """Seconds for one value, all tries and pauses together."""
 TRY: Final = 1.5
 """Seconds for one try; more than the extension's own timeout for its call to AWS."""
 LARGEST: Final = 512 * 1024
-"""Bytes: a secret is at most 65,536, and JSON's escapes make them at most six times as many."""
+"""Bytes of one answer, its headers too: a secret is at most 65,536, and JSON's escapes make them at most six times as
+many."""
 
 
 class UnexplainedRefusalError(ConfigurationError):
@@ -92,18 +92,18 @@ class ExtensionClient:
 
     def _get(self, operation: str, name: str, path: str) -> dict[str, Any]:
         started = time.monotonic()
-        seen: Counter[str] = Counter()
+        seen: dict[str, int] = {}
         with self._deadline.limit(BUDGET):
             while True:
-                answer = self._try(operation, path + quote(name, safe=""))
+                answer = self._try(operation, path + _quoted(name))
                 if isinstance(answer, dict):
                     if _names(answer, name):
                         return answer
                     self._connection.close()
                     answer = _FOREIGN, {"status": 200}
                 refusal, facts = answer
-                seen[refusal.kind] += 1
-                attempts = seen.total()
+                seen[refusal.kind] = seen.get(refusal.kind, 0) + 1
+                attempts = sum(seen.values())
                 # A pause that doubles from 50 to 800 ms, with jitter of plus or minus half.
                 pause = min(0.05 * 2 ** (attempts - 1), 0.8) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
                 if seen[refusal.kind] >= refusal.tries or pause + 0.05 > self._deadline.remaining():
@@ -123,14 +123,14 @@ class ExtensionClient:
                 status, body = self._request(operation, path)
         except (OSError, HTTPException, HTTPError) as error:
             # Class names only: the messages of these errors may quote what was received.
-            names = [type(link).__name__ for link in (error, error.__cause__, error.__context__) if link]
-            facts: dict[str, object] = {"cause": "/".join(dict.fromkeys(names))}
+            links = [link for link in (error, error.__cause__, error.__context__) if link]
+            facts: dict[str, object] = {"cause": "/".join(dict.fromkeys(type(link).__name__ for link in links))}
+            if any(isinstance(link, AnswerTooLargeError) for link in links):
+                return _TOO_LARGE, facts
             if isinstance(error, NewConnectionError):
                 return _NOT_YET, facts
             return (_SLOW if isinstance(error, (TimeoutError, ReadTimeoutError)) else _BROKEN), facts
         facts = {"status": status}
-        if len(body) > LARGEST:
-            return _TOO_LARGE, facts
         if status == 200:
             answer = json_object(body)
             return (_BROKEN, facts) if answer is None else answer
@@ -147,12 +147,10 @@ class ExtensionClient:
         try:
             self._connection.request("GET", path, headers=headers, preload_content=False)
             response = self._connection.getresponse()
-            body = response.read(LARGEST + 1)
+            body = response.read(decode_content=False)
         except BaseException:
             self._connection.close()
             raise
-        if len(body) > LARGEST:
-            self._connection.close()
         return response.status, body
 
 
@@ -168,7 +166,7 @@ class _Connection(HTTPConnection):
 
     def _new_conn(self) -> DeadlineSocket:
         try:
-            return open_connection((self.host, self.port), self._deadline, LARGEST + 65536)
+            return open_connection((self.host, self.port), self._deadline, LARGEST)
         except OSError as error:
             raise NewConnectionError(self, type(error).__name__) from error
 
@@ -179,6 +177,11 @@ def _names(answer: dict[str, Any], name: str) -> bool:
     """Whether the answer is about the parameter or the secret of that name, or about none."""
     about = answer.get("Parameter", answer)
     return not isinstance(about, dict) or not about or name in (about.get("Name"), about.get("ARN"))
+
+
+@cache
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
 
 
 def _session_token(operation: str) -> str:

@@ -16,7 +16,7 @@ def json_object(text: object) -> dict[str, Any] | None:
     if not isinstance(text, str | bytes):
         return None
     try:
-        value = json.loads(text, object_pairs_hook=_once_each)
+        value = _DECODER.decode(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -27,3 +27,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         raise ValueError("duplicate key")
     return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once_each)
+"""`json.loads` would make one at every call."""

@@ -320,7 +320,7 @@ FAULTS = [
     _extension("the look-up of localhost never returns", _silent_resolver(extension_port), UNAVAILABLE, 0, within=3.8),
     _extension("the generic 400, and AWS's answer drips", _aws_drips, UNAVAILABLE, 1, within=7.0),
     _extension("an answer to another request", _answers_another_request, None, 1),
-    _extension("a chunk of size -1, without end", _answers(*[NEGATIVE_CHUNK] * 2), UNAVAILABLE, 2),
+    _extension("a chunk of size -1, without end", _answers(NEGATIVE_CHUNK), CONFIGURATION, 1),
     _extension("a session token that HTTP cannot carry", _broken_token, CONFIGURATION, 0),
     Fault("parameter", "a SecureString", _value("AQICAH", "SecureString"), CONFIGURATION, 1),
     Fault("parameter", "a StringList", _value("a,b", "StringList"), CONFIGURATION, 1),
