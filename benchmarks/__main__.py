@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import capacity, cold_start, commands, growth, invocation, results, storm, synthesis
+from benchmarks import capacity, cold_start, commands, growth, invocation, memory_size, results, storm, synthesis
 from benchmarks.results import Result
 from benchmarks.services import services
 from tools.commands import ROOT
@@ -33,6 +33,7 @@ def main() -> None:
         measure("invocation", lambda: invocation.measure(running))
         measure("profile", lambda: invocation.profile(running))
         measure("cold_start", lambda: cold_start.measure(running))
+        measure("memory_size", lambda: memory_size.measure(running))
         measure("growth_invocations", lambda: growth.invocations(running))
         measure("growth_environments", lambda: growth.environments(running))
         measure("growth_hour", lambda: growth.hour(running))

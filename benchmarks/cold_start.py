@@ -38,6 +38,26 @@ APPROACHES = {
     "Powertools with boto3": Approach(
         "powertools", lambda running: running.libraries, ("aws_lambda_powertools", *BOTO3)
     ),
+    "aws-secretsmanager-caching and Powertools": Approach(
+        "secrets_cache",
+        lambda running: running.libraries,
+        ("aws_lambda_powertools", "aws_secretsmanager_caching", *BOTO3),
+    ),
+    "AWS's Advanced Python Wrapper": Approach(
+        "advanced_wrapper",
+        lambda running: running.libraries,
+        (
+            "aws_advanced_python_wrapper",
+            "aws_lambda_powertools",
+            "mysql",
+            "aws_xray_sdk",
+            "opentelemetry",
+            "requests",
+            "resourcebundle",
+            "toml",
+            *BOTO3,
+        ),
+    ),
     "boto3 alone": Approach("plain_boto3", lambda running: running.libraries, BOTO3),
     "the floor: urllib3 and PyMySQL, imported": Approach(
         "floor", lambda running: running.libraries, ("pymysql", "urllib3")

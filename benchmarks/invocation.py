@@ -13,6 +13,8 @@ APPROACHES = {
     "handler": ("ours: verified TLS, one deadline, both values asked each time", 300),
     "aws_sample": ("the AWS sample: a connection per invocation, TLS unverified", 40),
     "powertools": ("Powertools' parameters, cached in its own memory; a kept connection", 300),
+    "secrets_cache": ("aws-secretsmanager-caching and Powertools, cached in its own memory; a kept connection", 300),
+    "advanced_wrapper": ("AWS's Advanced Python Wrapper with its secrets and failover plugins; Powertools", 300),
     "plain_boto3": ("boto3 on every invocation; a kept connection", 60),
     "libraries": ("urllib3 and PyMySQL, kept alive, and nothing else", 300),
     "floor": ("the floor: two requests and a ping on bare sockets", 300),

@@ -53,6 +53,14 @@ def cold_start(axes: Axes, result: Result) -> None:
     _bars(axes, result, "from the process's start to the first answer, ms (median)")
 
 
+def memory_size(axes: Axes, result: Result) -> None:
+    """Ours by memory."""
+    sizes = list(result.samples)
+    bars = axes.bar(sizes, [median(result.samples[size]) for size in sizes], color=OURS, width=0.5)
+    axes.bar_label(bars, fmt="%.0f", padding=3, color=GREY)
+    axes.set_ylabel("first answer, ms (computed)")
+
+
 def growth_invocations(axes: Axes, result: Result) -> None:
     """Calls to AWS and connections against invocations."""
     count = result.samples["invocations"]
@@ -84,7 +92,7 @@ def main(folder: Path) -> None:
     """Write a picture for each benchmark that has a plot."""
     results = read()
     with mpl.rc_context(STYLE):
-        for draw in (invocation, cold_start, growth_invocations, storm, synthesis):
+        for draw in (invocation, cold_start, memory_size, growth_invocations, storm, synthesis):
             figure, axes = plt.subplots(layout="constrained")
             draw(axes, results[draw.__name__])
             path = folder / f"performance-{draw.__name__.replace('_', '-')}.svg"
