@@ -1,6 +1,7 @@
-"""Secrets Manager: `Ref` of a secret is its ARN, and a rotation runs its function.
+"""Secrets Manager: `Ref` of a secret is its ARN, a secret has a value, and a rotation runs its function.
 
-ministack's `Ref` is the name, and its RotateSecret runs nothing. This patch can go when both are as on AWS.
+ministack's `Ref` is the name, an empty GenerateSecretString makes no value, and RotateSecret runs nothing.
+This patch can go when these are as on AWS.
 """
 
 import contextvars
@@ -50,7 +51,12 @@ def install() -> None:
 
 
 def _create(logical_id: str, props: Properties, stack: str) -> Created:
-    """`Ref` is the ARN, where ministack gives the name."""
+    """`Ref` is the ARN, where ministack gives the name; an empty GenerateSecretString makes a password all the same.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-secretsmanager-secret-generatesecretstring.html
+    """
+    if props.get("GenerateSecretString") == {}:
+        props = props | {"GenerateSecretString": {"PasswordLength": 32}}
     _, attributes = _create_by_name(logical_id, props, stack)
     return attributes["Arn"], attributes
 

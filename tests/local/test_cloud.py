@@ -120,6 +120,18 @@ def test_a_version_that_cannot_answer_fails_the_deploy_and_callers_keep_the_one_
     cloud.deploy(assembly=assembly())
 
 
+def test_a_secret_of_which_a_template_says_nothing_has_a_random_value(cloud: LocalCloud) -> None:
+    secret = {"Type": "AWS::SecretsManager::Secret", "Properties": {"GenerateSecretString": {}}}
+    cloudformation = cloud.client("cloudformation")
+    cloudformation.create_stack(StackName="Random", TemplateBody=json.dumps({"Resources": {"Secret": secret}}))
+    cloudformation.get_waiter("stack_create_complete").wait(StackName="Random", WaiterConfig={"Delay": 1})
+    resource = cloudformation.describe_stack_resource(StackName="Random", LogicalResourceId="Secret")
+    arn = resource["StackResourceDetail"]["PhysicalResourceId"]
+    assert len(cloud.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]) == 32
+    cloudformation.delete_stack(StackName="Random")
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName="Random", WaiterConfig={"Delay": 1})
+
+
 def test_an_alarm_hears_of_what_the_handler_logs(cloud: LocalCloud) -> None:
     filters = cloud.client("logs").describe_metric_filters()["metricFilters"]
     assert {"ConfigurationError", "SecretAgeHours"} <= {

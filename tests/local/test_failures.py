@@ -18,7 +18,7 @@ from local.cloud import CloudError, LocalCloud
 from tests.conftest import assembly, local_cloud
 from tools.commands import ROOT, environment
 
-pytestmark = [pytest.mark.changes, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.changes
 
 STACKS = ("Network", "Database", "Service", "Monitoring")
 DELAY = 5
