@@ -1,4 +1,4 @@
-"""What it costs, beside what one would write or pick instead."""
+"""Benchmarks of the function beside what one would write or pick instead."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""How many execution environments each instance class carries, computed from AWS's formula."""
+"""How many execution environments each instance class has connections for, computed from AWS's formula."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from stacks.settings.rds_mysql import INSTANCE_MEMORY_GIB
 
 
 def measure() -> Result:
-    """Each instance class: RDS's limit, what is left to the function, and what then."""
+    """Each instance class: RDS's limit of connections, the function's part of it, and what to do beyond."""
     rows = []
     for name, memory in sorted(INSTANCE_MEMORY_GIB.items(), key=lambda item: (item[1], item[0])):
         settings = replace(ENVIRONMENTS["dev"], instance_class=name)

@@ -72,7 +72,7 @@ def _live(services: Services) -> None:
 
 
 def hour(services: Services) -> Result:
-    """An hour of an invocation a second on the extension's own cache, its clock turned on by hand."""
+    """An hour with an invocation each second on the extension's own cache, in virtual time."""
     rows = []
     for ttl in (0, 60, 300):
         before = sum(services.calls().values())

@@ -1,4 +1,4 @@
-"""What a warm invocation takes: ours, what a user would write or pick instead, and the least there is."""
+"""What a warm invocation takes: ours, what a user would write or pick instead, and the floor."""
 
 import marshal
 from collections import Counter
@@ -61,7 +61,7 @@ def measure(services: Services) -> Result:
 
 
 def profile(services: Services) -> Result:
-    """Where ours spends it: each library's share of one run under cProfile, its built-in functions with it."""
+    """Return each library's share of one run of ours under cProfile, with the built-in functions that it calls."""
     with services.extension() as environ:
         written = services.package.with_name("profile")
         services.invoke("handler", 2000, environ, "-m", "cProfile", "-o", str(written))

@@ -46,7 +46,7 @@ class Services:
         self.package_without_bytecode = Path(
             shutil.copytree(self.package, folder / "package-without-bytecode", ignore=sources_only)
         )
-        # What a function of the other approaches ships: the libraries and its handler.
+        # The package of the other approaches: the libraries and the handler.
         self.libraries = Path(shutil.copytree(site_packages(), folder / "libraries", ignore=sources_only))
         shutil.copytree(HANDLERS, self.libraries, ignore=sources_only, dirs_exist_ok=True)
         self._user, self._password = "demoapp", secrets.token_hex(16)
@@ -110,7 +110,7 @@ class Services:
 
     @contextmanager
     def extension(self, **variables: str) -> Iterator[dict[str, str]]:
-        """An extension of one's own; yields the variables of an execution environment beside it."""
+        """Start an extension; yields the environment variables of an execution environment that uses it."""
         environ = {
             "PATH": os.environ["PATH"],
             "AWS_ENDPOINT_URL": self._endpoint,

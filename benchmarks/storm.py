@@ -51,7 +51,7 @@ class Environment:
         self.application._database._open = self._open  # type: ignore[method-assign,assignment]
 
     def live(self) -> None:
-        """Start, then be invoked until there is an answer or a failure that no try will help."""
+        """Start, then invoke until there is an answer or a permanent failure."""
         clock = self.world.clock
         clock.sleep(random.random() + INIT)
         for attempt in range(RETRIES + 1):
@@ -88,7 +88,7 @@ class Environment:
         return extension._GENERIC, {"status": 400}
 
     def read_directly(self, name: str, _: deadline.Deadline) -> dict[str, Any]:
-        """Parameter Store itself: two tries, as botocore is told to."""
+        """Parameter Store itself: two tries, as botocore is configured."""
         for attempt in range(2):
             if self.world.get_parameter():
                 return {"Value": '{"enableVersion": true, "app": "DemoApp"}'}

@@ -1,4 +1,4 @@
-"""What `cdk synth` takes, beside an app of one empty stack and beside the same with every check on."""
+"""What `cdk synth` takes, beside an app of one empty stack and beside the same app with every rule pack."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def _synth(app: str, out: Path) -> tuple[float, float]:
 
 
 def _where() -> str:
-    """Where the time of ours goes: imports and the start of Node, the stacks, the rest."""
+    """Where our time goes: imports and the start of Node, the stacks, the rest."""
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PARTS],
         cwd=ROOT,

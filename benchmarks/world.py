@@ -30,7 +30,7 @@ class Clock:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Let the others run until the time has come."""
+        """Let the others run until that time."""
         event = threading.Event()
         heapq.heappush(self._sleeping, (self.now + max(seconds, 0), next(self._order), event))
         self._yielded.release()
@@ -68,7 +68,7 @@ class World:
     logins: int = 0
 
     def get_parameter(self) -> bool:
-        """One call; whether it was within the quota. A call refused takes nothing from it."""
+        """One call; whether it was within the quota. A refused call does not count against it."""
         self.clock.sleep(CALL)
         self.calls[int(self.clock.now)] += 1
         self.tokens = min(self.quota, self.tokens + (self.clock.now - self.filled) * self.quota)

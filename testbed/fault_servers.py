@@ -110,7 +110,7 @@ class FaultyExtension(_Server):
 
 
 def respond(status: int, body: bytes, *headers: str, length: int | None = None) -> Answer:
-    """A response, with another length than the body's when told."""
+    """A response; `length` replaces the body's own length in its header."""
 
     def answer(connection: socket.socket) -> None:
         lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body) if length is None else length}", *headers, "", ""]
@@ -142,7 +142,7 @@ def drip(data: bytes, pause: float) -> Answer:
 
 
 def endless(head: bytes) -> Answer:
-    """The head, and then as many bytes as the other side takes."""
+    """The head, and then bytes without end, until the other side closes the connection."""
 
     def answer(connection: socket.socket) -> None:
         with suppress(OSError):
@@ -204,7 +204,7 @@ class FaultyDatabase(_Server):
                     self._open.discard(client)
 
     def _relay(self, client: ssl.SSLSocket, server: ssl.SSLSocket) -> None:
-        """Whatever either side sends, but for the statements that the script is about."""
+        """Relay what both sides send, except the statements that the script handles."""
         while True:
             ready = [side for side in (client, server) if side.pending()] or select.select([client, server], [], [])[0]
             if server in ready:
@@ -277,12 +277,12 @@ def _result_set(*values: bytes) -> bytes:
 
 
 def answer_twice(connection: socket.socket) -> None:
-    """A right answer, and at once the answer to a question that nobody asked."""
+    """A right answer, and at once a second answer that was not asked for."""
     connection.sendall(_result_set(b"dev_DB", b"0", b"9") + _result_set(b"stale", b"stale", b"stale"))
 
 
 def endless_rows(connection: socket.socket) -> None:
-    """Rows in packets of the largest size, for as long as the other side takes them."""
+    """Rows in packets of the largest size, until the other side closes the connection."""
     head = _result_set(b"dev_DB", b"9")
     with suppress(OSError):
         connection.sendall(head[: head.index(b"\x06dev_DB") - 4])

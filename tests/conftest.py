@@ -1,4 +1,4 @@
-"""What several rooms' tests share: the templates, and one deployed local cloud."""
+"""Fixtures for all tests: the templates, and one deployed local cloud."""
 
 import fcntl
 import os

@@ -143,31 +143,33 @@ INSTANCE, GROUP, FUNCTION = "RDS::DBInstance", "Logs::LogGroup", "Lambda::Functi
 MUTANTS: dict[str, Weaken] = {
     "the database is public": _set(INSTANCE, PubliclyAccessible=True),
     "the database is in one zone": _set(INSTANCE, MultiAZ=False),
-    "its storage is plain": _set(INSTANCE, StorageEncrypted=False),
-    "its storage has AWS's key": _drop(INSTANCE, "KmsKeyId"),
-    "its storage is gp2": _set(INSTANCE, StorageType="gp2"),
-    "its authority is an old one": _set(INSTANCE, CACertificateIdentifier="rds-ca-2019"),
+    "the database's storage is not encrypted": _set(INSTANCE, StorageEncrypted=False),
+    "the database's storage is encrypted with AWS's key": _drop(INSTANCE, "KmsKeyId"),
+    "the database's storage is gp2": _set(INSTANCE, StorageType="gp2"),
+    "the database's certificate authority is an old one": _set(INSTANCE, CACertificateIdentifier="rds-ca-2019"),
     "extended support is bought": _set(INSTANCE, EngineLifecycleSupport="open-source-rds-extended-support"),
     "the master's password is not RDS's": _set(INSTANCE, ManageMasterUserPassword=False),
     "the master's password is in the template": _set(INSTANCE, MasterUserPassword="known"),
-    "the master's secret has AWS's key": _set(INSTANCE, MasterUserSecret={"KmsKeyId": "alias/aws/secretsmanager"}),
+    "the master's secret is encrypted with AWS's key": _set(
+        INSTANCE, MasterUserSecret={"KmsKeyId": "alias/aws/secretsmanager"}
+    ),
     "no backups": _set(INSTANCE, BackupRetentionPeriod=0),
-    "backups go with the instance": _set(INSTANCE, DeleteAutomatedBackups=True),
-    "the instance may be deleted": _set(INSTANCE, DeletionProtection=False),
+    "backups are deleted with the instance": _set(INSTANCE, DeleteAutomatedBackups=True),
+    "the instance has no deletion protection": _set(INSTANCE, DeletionProtection=False),
     "no error log": _set(INSTANCE, EnableCloudwatchLogsExports=["slowquery"]),
     "no slow-query log": _set(INSTANCE, EnableCloudwatchLogsExports=["error"]),
-    "no minor upgrades": _set(INSTANCE, AutoMinorVersionUpgrade=False),
+    "no automatic minor upgrades": _set(INSTANCE, AutoMinorVersionUpgrade=False),
     "the instance is not monitored": _set(INSTANCE, MonitoringInterval=0),
-    "plaintext is taken": _parameters(require_secure_transport="0"),
-    "old TLS is taken": _parameters(tls_version="TLSv1,TLSv1.1,TLSv1.2"),
-    "the instance goes without a snapshot": _outlive_less(INSTANCE, "DeletionPolicy"),
-    "a replaced instance goes without one": _outlive_less(INSTANCE, "UpdateReplacePolicy"),
-    "the key goes with the stack": _outlive_less("KMS::Key", "DeletionPolicy"),
-    "the secret goes with the stack": _outlive_less("SecretsManager::Secret", "DeletionPolicy"),
-    "logs go with the stack": _outlive_less(GROUP, "DeletionPolicy"),
+    "the database accepts connections without TLS": _parameters(require_secure_transport="0"),
+    "the database accepts old TLS versions": _parameters(tls_version="TLSv1,TLSv1.1,TLSv1.2"),
+    "the instance is deleted without a snapshot": _outlive_less(INSTANCE, "DeletionPolicy"),
+    "a replaced instance is deleted without a snapshot": _outlive_less(INSTANCE, "UpdateReplacePolicy"),
+    "the key is deleted with the stack": _outlive_less("KMS::Key", "DeletionPolicy"),
+    "the secret is deleted with the stack": _outlive_less("SecretsManager::Secret", "DeletionPolicy"),
+    "logs are deleted with the stack": _outlive_less(GROUP, "DeletionPolicy"),
     "the key is not rotated": _set("KMS::Key", EnableKeyRotation=False),
     "the secret's password is known": _generated_password,
-    "the secret has AWS's key": _drop("SecretsManager::Secret", "KmsKeyId"),
+    "the secret is encrypted with AWS's key": _drop("SecretsManager::Secret", "KmsKeyId"),
     "no rotation": _remove("SecretsManager::RotationSchedule"),
     "rotation once a year": _set(
         "SecretsManager::RotationSchedule", RotationRules={"ScheduleExpression": "rate(365 days)"}
@@ -184,21 +186,21 @@ MUTANTS: dict[str, Weaken] = {
         GroupId={"Fn::GetAtt": ["SecurityGroupDD263621", "GroupId"]},
     ),
     "all ports of the database are open": _set("EC2::SecurityGroupIngress", FromPort=0, ToPort=65535),
-    "functions may go anywhere": _add(
+    "functions may connect anywhere": _add(
         "EC2::SecurityGroupEgress", IpProtocol="-1", CidrIp="0.0.0.0/0", GroupId="sg", FromPort=0
     ),
     "there is an internet gateway": _add("EC2::InternetGateway"),
-    "there is a NAT gateway more": _add("EC2::NatGateway", SubnetId="subnet"),
+    "there is a NAT gateway": _add("EC2::NatGateway", SubnetId="subnet"),
     "no endpoint for Parameter Store": _remove("EC2::VPCEndpoint", "SystemsManager"),
-    "endpoints without their names": _set("EC2::VPCEndpoint", PrivateDnsEnabled=False),
+    "endpoints without private DNS names": _set("EC2::VPCEndpoint", PrivateDnsEnabled=False),
     "endpoints without a policy": _drop("EC2::VPCEndpoint", "PolicyDocument"),
     "endpoints for every account": _endpoints(lambda statement: statement.pop("Condition")),
     "endpoints for every action": _endpoints(lambda statement: statement.update(Action="secretsmanager:*")),
     "traffic is not logged": _remove("EC2::FlowLog"),
     "logs are kept for ever": _drop(GROUP, "RetentionInDays"),
-    "logs have AWS's key": _drop(GROUP, "KmsKeyId"),
-    "Secrets Manager calls in any account's name": _drop("Lambda::Permission", "SourceAccount"),
-    "variables have AWS's key": _drop(FUNCTION, "KmsKeyArn"),
+    "logs are encrypted with AWS's key": _drop(GROUP, "KmsKeyId"),
+    "Secrets Manager may invoke the function for any account": _drop("Lambda::Permission", "SourceAccount"),
+    "environment variables are encrypted with AWS's key": _drop(FUNCTION, "KmsKeyArn"),
     "functions are not traced": _set(FUNCTION, TracingConfig={"Mode": "PassThrough"}),
     "functions are outside the VPC": _drop(FUNCTION, "VpcConfig"),
     "concurrency is not reserved": _drop(FUNCTION, "ReservedConcurrentExecutions"),
@@ -206,10 +208,14 @@ MUTANTS: dict[str, Weaken] = {
     "the layer is years old": _set(FUNCTION, Layers=["arn:aws:lambda:us-east-1:177933569100:layer:X:4"]),
     "the extension waits for ever for secrets": _variables(SECRETS_MANAGER_TIMEOUT_MILLIS="0"),
     "the extension waits for ever for parameters": _variables(SSM_PARAMETER_STORE_TIMEOUT_MILLIS="0"),
-    "the extension tells everything": _variables(PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL="debug"),
-    "a password is in the environment": _variables(DB_PASSWORD="known"),
-    "the key opens anything": _statements("Function", lambda statement: statement.pop("Condition", None)),
-    "rotation's key opens anything": _statements("Rotation", lambda statement: statement.pop("Condition", None)),
+    "the extension logs at DEBUG": _variables(PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL="debug"),
+    "a password is in an environment variable": _variables(DB_PASSWORD="known"),
+    "the function may decrypt anything with the key": _statements(
+        "Function", lambda statement: statement.pop("Condition", None)
+    ),
+    "the rotation function may decrypt anything with the key": _statements(
+        "Rotation", lambda statement: statement.pop("Condition", None)
+    ),
     "the function reads every secret": _more("Function", Action="secretsmanager:GetSecretValue", Resource="*"),
     "the function reads the master's": _more(
         "Function", Action="secretsmanager:GetSecretValue", Resource={"Fn::GetAtt": ["I", "MasterUserSecret.SecretArn"]}
@@ -220,16 +226,16 @@ MUTANTS: dict[str, Weaken] = {
     "an alarm tells nobody": _drop("CloudWatch::Alarm", "AlarmActions"),
     "a failure class has no alarm": _remove("CloudWatch::Alarm", "TLSVerificationError"),
     "a failure class is not counted": _remove("Logs::MetricFilter", "CredentialsRefusedError"),
-    "the alarms' topic is plain": _drop("SNS::Topic", "KmsMasterKeyId"),
+    "the alarms' topic is not encrypted": _drop("SNS::Topic", "KmsMasterKeyId"),
     "anybody publishes to the alarms' topic": _remove("SNS::TopicPolicy"),
-    "a failover is not told": _set("RDS::EventSubscription", EventCategories=["backup"]),
+    "a failover is not reported": _set("RDS::EventSubscription", EventCategories=["backup"]),
     "the migration function reads the serving user's secret": _more(
         "Migration", Action="secretsmanager:GetSecretValue", Resource={"Ref": "SecretAttachment2E1B7C3B"}
     ),
     "the smoke test does not wait for the migrations": _forget_the_migrations,
     "callers get a version that no smoke test has seen": _outlive_less("Lambda::Alias", "DependsOn"),
-    "a bad release is not taken back": _drop("CodeDeploy::DeploymentGroup", "AutoRollbackConfiguration"),
-    "the function's code makes interfaces": _remove("IAM::ManagedPolicy", "DenyPolicy"),
+    "a failing release is not rolled back": _drop("CodeDeploy::DeploymentGroup", "AutoRollbackConfiguration"),
+    "the function's code may create network interfaces": _remove("IAM::ManagedPolicy", "DenyPolicy"),
 }
 
 
@@ -244,13 +250,13 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         "    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE\n    context.sslsocket_class",
         DATABASE,
     ),
-    "a common name is taken for the host's": (
+    "the certificate's common name is accepted as the host's name": (
         "shared/sockets.py",
         "hostname_checks_common_name = False",
         "hostname_checks_common_name = True",
         FAULTS,
     ),
-    "TLS 1.0 is taken": ("shared/sockets.py", "TLSVersion.TLSv1_2", "TLSVersion.MINIMUM_SUPPORTED", DATABASE),
+    "TLS 1.0 is offered": ("shared/sockets.py", "TLSVersion.TLSv1_2", "TLSVersion.MINIMUM_SUPPORTED", DATABASE),
     "the server may ask for files": (
         "shared/database.py",
         "autocommit=True,",
@@ -269,19 +275,19 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         "not isinstance(failure, (DependencyUnavailableError, CredentialsRefusedError))",
         FAULTS,
     ),
-    "a password is a fact": (
+    "a password is in the facts of an error": (
         "shared/database.py",
         "host=credentials.host,\n                        version",
         "host=credentials.password,\n                        version",
         FAULTS,
     ),
-    "a cut-off connection is kept": (
+    "an interrupted connection is kept": (
         "shared/database.py",
         "        except BaseException:\n            # Cut off",
         "        except GeneratorExit:\n            # Cut off",
         FAULTS,
     ),
-    "a connection out of step is used": ("shared/database.py", " or has_unread(self._connection)", "", FAULTS),
+    "a connection with unread data is used": ("shared/database.py", " or has_unread(self._connection)", "", FAULTS),
     "a password is sent as Latin-1": (
         "shared/database.py",
         "credentials.password.encode()",
@@ -294,14 +300,14 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         "socket.getaddrinfo(host",
         FAULTS,
     ),
-    "each address has all the time": ("shared/sockets.py", "deadline.timeout() / (len(found) - index)", "60", FAULTS),
+    "each address has the whole time": ("shared/sockets.py", "deadline.timeout() / (len(found) - index)", "60", FAULTS),
     "a socket waits for ever": (
         "shared/sockets.py",
         "self.deadline.timeout() if self.may_wait else 0",
         "None if self.may_wait else 0",
         FAULTS,
     ),
-    "an answer has no end": ("shared/sockets.py", "self.received > self.largest_answer", "False", FAULTS),
+    "an answer may be endless": ("shared/sockets.py", "self.received > self.largest_answer", "False", FAULTS),
     "the SDK waits for ever": (
         "shared/direct_read.py",
         "deadline.call(_ask, service, api, request)",
@@ -314,24 +320,39 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         "if not error.throttled:",
         FAULTS,
     ),
-    "the libraries log everything": (
+    "the libraries log at every level": (
         "shared/__init__.py",
         "setLevel(logging.INFO)",
         "setLevel(logging.DEBUG)",
         ROTATION,
     ),
-    "any answer is the secret": ("shared/extension.py", "if _names(answer, name):", "if answer:", FAULTS),
-    "a broken token is sent": ("shared/extension.py", '"[!-~]*", token', '".*", token, re.DOTALL', FAULTS),
-    "rotation takes any user": ("rotation.py", '            "username": (username, username + CLONE),\n', "", ROTATION),
-    "rotation takes any database": (
+    "an answer to another request is accepted": (
+        "shared/extension.py",
+        "if _names(answer, name):",
+        "if answer:",
+        FAULTS,
+    ),
+    "an invalid token is sent": ("shared/extension.py", '"[!-~]*", token', '".*", token, re.DOTALL', FAULTS),
+    "rotation accepts any user": (
+        "rotation.py",
+        '            "username": (username, username + CLONE),\n',
+        "",
+        ROTATION,
+    ),
+    "rotation accepts any database": (
         "rotation.py",
         '            "dbname": (self._environment.database,),\n',
         "",
         ROTATION,
     ),
-    "rotation takes any host": ("rotation.py", '            "host": (self._environment.host,),\n', "", ROTATION),
-    "rotation takes any secret": ("rotation.py", "if secret_id not in self._environment.users:", "if False:", ROTATION),
-    "a user keeps what else it has": (
+    "rotation accepts any host": ("rotation.py", '            "host": (self._environment.host,),\n', "", ROTATION),
+    "rotation accepts any secret": (
+        "rotation.py",
+        "if secret_id not in self._environment.users:",
+        "if False:",
+        ROTATION,
+    ),
+    "a user keeps privileges that are not declared": (
         "database_users.py",
         'self._database.rows("DROP USER',
         'str("DROP USER',
@@ -339,14 +360,14 @@ CODE: dict[str, tuple[str, str, str, str]] = {
     ),
     "the grant has a wildcard": ("database_users.py", '.replace("_", "\\\\_")', "", ROTATION),
     "users may log in without TLS": ("database_users.py", " REQUIRE SSL", "", ROTATION),
-    "the result goes anywhere": ("smoke.py", "if not is_aws and", "if False and", SMOKE),
+    "the result is sent to any address": ("smoke.py", "if not is_aws and", "if False and", SMOKE),
     "a redirect of the result is followed": (
         "smoke.py",
         "        retries=urllib3.Retry(3, redirect=False),\n        redirect=False,\n",
         "        retries=3,\n",
         SMOKE,
     ),
-    "a rollback asks the version": ("smoke.py", "if tried and", "if False and", SMOKE),
+    "a rollback invokes the version": ("smoke.py", "if tried and", "if False and", SMOKE),
     "two deploys migrate at once": ("migration.py", "if not is_locked:", "if False:", MIGRATION),
     "an applied file may be changed": (
         "migration.py",
@@ -367,19 +388,24 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         "{self._database.query('SHOW WARNINGS')}",
         MIGRATION,
     ),
-    "code runs on an older schema": ("handler.py", "if self._schema_version < queries.SCHEMA:", "if False:", HANDLER),
+    "the function answers on an older schema": (
+        "handler.py",
+        "if self._schema_version < queries.SCHEMA:",
+        "if False:",
+        HANDLER,
+    ),
 }
 """Each weakening of the functions' code: the file, what stands there, what takes its place, and the tests to run."""
 
 
 def weaken(template: Template) -> None:
-    """Make the weakening that MUTANT names, if it names one."""
+    """Apply the weakening that MUTANT names, if it names one."""
     if "MUTANT" in os.environ:
         MUTANTS[os.environ["MUTANT"]](template)
 
 
 def main() -> None:
-    """Run the tests on every mutant; exit with 1 when one lives."""
+    """Run the tests on every mutant; exit with 1 when no test notices one."""
     print("| weakening | noticed by |\n|---|---|", flush=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         killers = [

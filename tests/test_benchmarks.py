@@ -1,4 +1,4 @@
-"""What a run of the benchmarks leaves, and which ratio it calls worse."""
+"""What a run of the benchmarks writes, and which ratios it reports as worse."""
 
 import json
 import re

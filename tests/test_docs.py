@@ -1,4 +1,4 @@
-"""README and docs tell what is true of the tree."""
+"""README and docs agree with the tree."""
 
 import re
 import subprocess
@@ -88,6 +88,22 @@ def test_a_bare_make_lists_every_target_a_person_calls() -> None:
         assert f"make {target} " in listed
 
 
+def test_make_starts_each_command_by_a_shell_that_looks_it_up_on_the_exported_path(tmp_path: Path) -> None:
+    # make 3.81 starts a command without shell syntax itself and looks it up on its own path, if SHELL is /bin/sh. A
+    # later make cannot show that, but bash shows that it was asked: it reads BASH_ENV first.
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text() + "\nonly-here:\n\t@only-in-this-clone\n")
+    program = tmp_path / ".venv/bin/only-in-this-clone"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho found\n")
+    program.chmod(0o755)
+    (tmp_path / "bash-env").write_text("echo asked\n")
+    variables = environment() | {"BASH_ENV": str(tmp_path / "bash-env")}
+    run = subprocess.run(
+        ["make", "--no-print-directory", "only-here"], cwd=tmp_path, env=variables, capture_output=True, text=True
+    )
+    assert run.stdout == "asked\nfound\n", run.stderr
+
+
 def test_each_attack_in_the_documentation_has_a_test_that_exists() -> None:
     text = (ROOT / "docs/security.md").read_text()
     (table,) = re.findall(r"## What was attacked\n.*?(\| boundary .*?)\n\n", text, re.DOTALL)
@@ -100,7 +116,7 @@ def test_each_attack_in_the_documentation_has_a_test_that_exists() -> None:
 
 
 def test_make_docs_starts() -> None:
-    """Only as far as its imports; that it writes what is right is `test_no_generated_part_is_stale`."""
+    """Its imports only; `test_no_generated_part_is_stale` covers what it writes."""
     recipe = subprocess.run(["make", "-n", "docs"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (line,) = [line for line in recipe.splitlines() if line.endswith("-m tests.documents")]
     imports = line.replace("-m tests.documents", "-c 'import tests.documents'")

@@ -17,7 +17,7 @@ def _run(*command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*command, *map(str, WORKFLOWS)], env=environment(), capture_output=True, text=True)
 
 
-def test_they_are_valid() -> None:
+def test_actionlint_accepts_the_workflows() -> None:
     checked = _run("check-jsonschema", "--builtin-schema", "vendor.github-workflows")
     assert checked.returncode == 0, checked.stdout
     assert len(WORKFLOWS) == 2
@@ -42,7 +42,7 @@ def test_every_job_has_the_functions_python(workflow: Any) -> None:
         assert versions == [MINOR]
 
 
-def test_they_give_nothing_away() -> None:
+def test_zizmor_finds_nothing_in_the_workflows() -> None:
     checked = _run("zizmor", "--offline", "--pedantic", "--quiet")
     assert checked.returncode == 0, checked.stdout
 

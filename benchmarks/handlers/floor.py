@@ -1,4 +1,4 @@
-"""The least there is: two requests on one kept socket and one ping on another, read and not understood."""
+"""The floor: two requests on one kept socket and one ping on another; the answers are read and not parsed."""
 
 import os
 import socket

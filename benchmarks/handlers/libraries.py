@@ -1,4 +1,4 @@
-"""The two libraries used plainly, kept alive, and nothing around them: no check, no deadline, no log."""
+"""The two libraries used plainly, with kept connections: no check, no deadline, no log."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A real MySQL-protocol server with TLS, AWS at the edge, and the code between them."""
+"""Fixtures: a real MySQL server with TLS, a fake of AWS's two services, and the functions between them."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def trusted(server: Server, tmp_path: Path) -> Iterator[None]:
-    """The package's root certificates are those of the throw-away authority."""
+    """Replace the package's root certificates by those of the throw-away authority."""
     certificates = tmp_path / "root-certificates.pem"
     certificates.write_text(f"# us-east-1\n{server.certificates.ca.read_text()}")
     with mock.patch("shared.database.ROOT_CERTIFICATES", certificates):

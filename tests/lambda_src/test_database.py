@@ -1,4 +1,4 @@
-"""The connection verifies whom it talks to, and tells that from other failures."""
+"""The connection verifies the server, and a failed verification is an error of its own class."""
 
 import hashlib
 import socket
@@ -43,7 +43,7 @@ def _credentials(server: Server, **changed: Any) -> Credentials:
 
 
 @pytest.mark.usefixtures("trusted")
-def test_the_right_server_is_talked_to_over_tls(server: Server) -> None:
+def test_the_right_server_is_accepted_over_tls(server: Server) -> None:
     database = _database()
     database.connect(_credentials(server))
     assert database.tls_version == "TLSv1.3"
@@ -92,7 +92,7 @@ def test_an_expired_certificate_is_refused(server: Server, expired: int, monkeyp
         _database().connect(_credentials(server, port=expired))
 
 
-def test_the_packaged_root_certificates_are_those_their_head_says_and_none_has_expired() -> None:
+def test_the_packaged_root_certificates_match_their_header_and_have_not_expired() -> None:
     lines = ROOT_CERTIFICATES.read_text().splitlines(keepends=True)
     head, pem = "".join(lines[:4]), "".join(lines[4:])
     certificates = x509.load_pem_x509_certificates(pem.encode())
@@ -122,7 +122,7 @@ def test_a_package_without_root_certificates_does_not_start(monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("trusted")
-def test_nothing_is_asked_without_a_connection() -> None:
+def test_a_query_without_a_connection_is_an_error() -> None:
     with pytest.raises(DependencyUnavailableError, match="not connected"):
         _database().query("SELECT 1")
 

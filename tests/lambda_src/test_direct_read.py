@@ -1,4 +1,4 @@
-"""The reads around the extension, and the session token where Lambda gives none."""
+"""Reads that bypass the extension, and the session token where Lambda sets no variable."""
 
 import http.server
 import json
@@ -34,7 +34,7 @@ def test_the_parameter_is_read_too(aws: AWS) -> None:
     assert aws.calls["GetParameter"] == 2
 
 
-def test_it_is_not_begun_when_it_cannot_end(aws: AWS) -> None:
+def test_a_read_is_not_started_without_enough_time_to_end(aws: AWS) -> None:
     with pytest.raises(DependencyUnavailableError, match="too little time left"):
         direct_read.secret(SECRET_ID, _deadline(direct_read.BUDGET - 0.1))
     assert not aws.calls

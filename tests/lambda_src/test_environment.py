@@ -35,7 +35,7 @@ def test_all_missing_variables_are_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("port", ["", "0", "65536", "x", "-1", "²"])
-def test_a_port_that_is_none_is_named(port: str) -> None:
+def test_an_invalid_port_is_named(port: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{PORT} is not a port from 1 to 65535"):
         ServingEnvironment.read(VARIABLES | {PORT: port})
 

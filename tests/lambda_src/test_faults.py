@@ -1,4 +1,4 @@
-"""Every fault that the function must survive: what it does, how often it tries, how long it takes.
+"""Every fault that the function must handle: the outcome, how often it tries, how long it takes.
 
 FAULTS is the data of both the tests here and docs/faults.md, which a test holds to it.
 """
@@ -83,7 +83,7 @@ def _sql(*statements: str) -> Inject:
 
 
 def _looked_up(harness: Harness, *ports: int, look_up: Callable[[], Any]) -> None:
-    """Replace the look-up of the names at these ports, and no other."""
+    """Replace the look-up of the names at these ports only."""
     real = socket.getaddrinfo
 
     def replaced(host: str, port: int, *rest: Any, **more: Any) -> Any:
@@ -100,7 +100,7 @@ def _unknown_name(harness: Harness) -> None:
 
 
 def _silent_resolver(of: Callable[[Harness], int]) -> Inject:
-    """A look-up that returns long after every deadline; tests/lambda_src/test_resolver.py has a real one."""
+    """A look-up that returns long after every deadline; test_resolver.py has a real resolver."""
     return lambda harness: _looked_up(harness, of(harness), look_up=threading.Event().wait)
 
 
@@ -117,7 +117,7 @@ def _dead_addresses(number: int) -> Inject:
 
 
 def _aws_drips(harness: Harness) -> None:
-    """AWS's own answer comes a byte at a time, each in time, the whole never."""
+    """AWS's own answer comes a byte at a time; each byte comes in time, the whole answer never."""
     harness.extension.script.extend([GENERIC] * ALWAYS)
     dripping = FaultyExtension(None, None)
     dripping.script.extend([drip(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + b"x" * 900, 0.2)] * ALWAYS)
@@ -127,7 +127,7 @@ def _aws_drips(harness: Harness) -> None:
 
 
 def _answers_another_request(harness: Harness) -> None:
-    """The secret's request is answered by what was meant for the parameter's."""
+    """The secret's request gets the parameter's answer."""
     late = respond(200, json.dumps(parameter_answer(json.dumps(CONFIG))).encode())
     harness.extension.script.extend([late, late])
 
@@ -144,7 +144,7 @@ def _certificate_without_names(harness: Harness) -> None:
 
 
 def _certificate(name: str, *, trusted: bool, expired: bool = False) -> Inject:
-    """Present another certificate: for another name, of another authority, or out of its time."""
+    """Present another certificate: for another name, of another authority, or not valid now."""
 
     def inject(harness: Harness) -> None:
         authority = trustme.CA()
@@ -192,7 +192,7 @@ def _hanging_with_little_time(harness: Harness) -> None:
 
 
 def _aws_refuses(code: str) -> Inject:
-    """Both of the services refuse, and the extension tells nothing of it."""
+    """Both services refuse, and the extension does not say why."""
 
     def refuse(request: object) -> None:
         raise AWSError(code)
@@ -258,7 +258,7 @@ def _closes_handshake(times: int) -> Inject:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: what is wrong, what the invocation comes to, and what it costs."""
+    """One fault: what is wrong, how the invocation ends, and what it costs."""
 
     area: str
     name: str
@@ -400,7 +400,7 @@ FAULTS = [
 
 
 def _everything_said(error: BaseException | None, caplog: pytest.LogCaptureFixture) -> str:
-    """All that the invocation left anywhere: records, and the error with all that hangs on it."""
+    """All that the invocation left: log records, and the error with its causes, context and traceback."""
     said = [repr(vars(record)) + record.getMessage() for record in caplog.records]
     while error is not None:
         said += [str(error), repr(error), repr(error.args), repr(vars(error)), repr(getattr(error, "doc", ""))]
@@ -409,7 +409,7 @@ def _everything_said(error: BaseException | None, caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.area}: {fault.name}")
-def test_what_a_fault_comes_to(harness: Harness, fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_fault_ends_as_the_table_says(harness: Harness, fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     if fault.warm:
         harness.invoke()
@@ -487,7 +487,7 @@ def test_after_a_failover_the_next_invocation_finds_the_new_address(harness: Har
     assert harness.invoke()["database"] == harness.server.database
 
 
-def test_of_an_answer_that_is_too_large_only_the_beginning_is_read(harness: Harness) -> None:
+def test_only_the_beginning_of_a_too_large_answer_is_read(harness: Harness) -> None:
     sent = 0
 
     def stream(connection: socket.socket) -> None:
@@ -507,7 +507,7 @@ def test_of_an_answer_that_is_too_large_only_the_beginning_is_read(harness: Harn
 @pytest.mark.parametrize(
     "inject", [_answers(NEGATIVE_CHUNK, NEGATIVE_CHUNK), _queried(endless_rows)], ids=["chunk", "rows"]
 )
-def test_what_arrives_without_end_is_bounded_where_it_arrives(harness: Harness, inject: Inject) -> None:
+def test_an_endless_answer_is_bounded_while_it_is_read(harness: Harness, inject: Inject) -> None:
     harness.invoke()
     inject(harness)
     tracemalloc.start()
@@ -520,7 +520,7 @@ def test_what_arrives_without_end_is_bounded_where_it_arrives(harness: Harness, 
     assert peak < 5 * database.LARGEST
 
 
-def test_one_answer_more_is_never_the_next_invocations(harness: Harness) -> None:
+def test_an_extra_answer_is_never_given_to_the_next_invocation(harness: Harness) -> None:
     harness.invoke()  # The query that follows is the first on the kept connection.
     harness.database.at_query.append(answer_twice)
     assert harness.invoke()["serverVersion"] != "stale"
@@ -560,12 +560,12 @@ def test_after_an_exception_between_query_and_answer_the_next_one_reads_its_own(
 
 
 @pytest.mark.parametrize("errno", [1041, 1042, 1135, 1152, 1158, 1159, 1160, 1161, 3032, 3168])
-def test_a_server_short_of_something_is_tried_again(harness: Harness, errno: int) -> None:
+def test_a_server_without_free_resources_is_tried_again(harness: Harness, errno: int) -> None:
     harness.database.at_greeting.append(refuse_connection(errno))
     assert harness.invoke()["database"] == harness.server.database
 
 
-def test_an_encrypted_parameter_is_told_from_one_that_is_no_json(harness: Harness) -> None:
+def test_a_secure_string_and_invalid_json_have_different_errors(harness: Harness) -> None:
     harness.extension.parameter = parameter_answer('{"enableVersion": true}', "SecureString")
     with pytest.raises(CONFIGURATION, match="a SecureString, where a String is read"):
         harness.invoke()

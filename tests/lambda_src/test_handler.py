@@ -1,4 +1,4 @@
-"""What an invocation answers, and what it does when the credentials it was given are stale."""
+"""What an invocation answers, and what it does when the cached credentials are stale."""
 
 import json
 import logging
@@ -55,7 +55,7 @@ def test_the_answer_is_the_aws_samples_sentence_and_what_the_database_says(
     json.dumps(answer)
 
 
-def test_the_configuration_decides_whether_the_version_is_told(
+def test_the_configuration_decides_whether_the_version_is_returned(
     aws: AWS, rotate: Rotate, environment: Environment
 ) -> None:
     rotate()
@@ -72,7 +72,7 @@ def test_the_configuration_decides_whether_the_version_is_told(
         ('{"enableVersion": "yes"}', "enableVersion is not true or false"),
     ],
 )
-def test_a_parameter_that_is_no_configuration_is_named(
+def test_an_invalid_parameter_is_named(
     aws: AWS, rotate: Rotate, environment: Environment, value: str, message: str
 ) -> None:
     rotate()
@@ -234,12 +234,12 @@ def test_recovery_is_immediate_once_the_database_is_right(
     assert _connections(server) == before + 1
 
 
-def test_before_the_first_rotation_the_users_absence_is_a_credentials_error(environment: Environment) -> None:
+def test_a_missing_user_before_the_first_rotation_is_a_credentials_error(environment: Environment) -> None:
     with pytest.raises(CredentialsRefusedError):
         environment().handle({}, Context())
 
 
-def test_with_too_little_time_left_it_fails_in_words(rotate: Rotate, environment: Environment) -> None:
+def test_too_little_time_left_is_a_clear_error(rotate: Rotate, environment: Environment) -> None:
     rotate()
     with pytest.raises(Exception, match=r"^parameter /dev/") as failed:
         environment().handle({}, Context(remaining_ms=200))
@@ -263,7 +263,7 @@ def test_no_secret_is_in_any_record_or_error(
     assert CANARY not in seen
 
 
-def test_what_nobody_foresaw_is_no_ok_in_the_log(
+def test_an_unexpected_exception_is_not_logged_as_ok(
     environment: Environment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     application = environment()
@@ -306,7 +306,7 @@ def test_a_secret_may_leave_out_the_port_or_hold_more(value: dict[str, Any], por
         (json.dumps(VALID)[:-1] + ', "host": "x"}', "not a JSON object with each key once"),
     ],
 )
-def test_a_secret_that_is_none_is_named_by_its_keys_and_never_quoted(secret: str, message: str) -> None:
+def test_an_invalid_secret_is_named_by_its_keys_and_never_quoted(secret: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as refused:
         Credentials.parse({"SecretString": secret, "VersionId": "v"})
     link: BaseException | None = refused.value
@@ -324,7 +324,7 @@ def test_a_secret_without_text_is_named(secret: dict[str, Any], message: str) ->
         Credentials.parse(secret)
 
 
-def test_details_for_the_tests_are_what_the_deploy_writes(server: Server) -> None:
+def test_the_tests_secret_has_the_fields_that_the_deploy_writes(server: Server) -> None:
     assert set(connection_details(server)) == {"engine", "host", "port", "dbname", "username", "password", "masterarn"}
 
 
@@ -357,7 +357,7 @@ def test_an_older_schema_is_refused_until_it_is_migrated(
     assert application.handle({}, Context())["schemaVersion"] == 1
 
 
-def test_a_schema_version_that_cannot_be_read_is_not_taken_for_an_old_one(
+def test_an_unreadable_schema_version_is_not_reported_as_an_old_one(
     server: Server, rotate: Rotate, environment: Environment
 ) -> None:
     rotate()

@@ -1,4 +1,4 @@
-"""Migrations on a real server: in order, once, and whatever happens the next deploy goes on."""
+"""Migrations on a real server: in order, each once; after any interruption the next deploy goes on."""
 
 import logging
 import threading
@@ -70,7 +70,7 @@ def _begun(server: Server, version: int, name: str) -> None:
     )
 
 
-def test_what_is_missing_is_applied_in_order_and_recorded(server: Server, folder: Path, migrate: Migrate) -> None:
+def test_missing_migrations_are_applied_in_order_and_recorded(server: Server, folder: Path, migrate: Migrate) -> None:
     (folder / "0002_two.sql").write_text(TWO)
     assert migrate() == {"schemaVersion": 2, "applied": ["0001_one.sql", "0002_two.sql"]}
     assert _history(server) == [(1, "0001_one.sql", None, 1), (2, "0002_two.sql", None, 1)]
@@ -90,7 +90,7 @@ def test_two_deploys_at_once_apply_each_file_once(server: Server, folder: Path, 
     assert [result["schemaVersion"] for result in results] == [2, 2]
 
 
-def test_a_lock_that_is_not_given_back_is_not_waited_for_beyond_its_time(server: Server, migrate: Migrate) -> None:
+def test_a_lock_is_waited_for_no_longer_than_its_time(server: Server, migrate: Migrate) -> None:
     holder = pymysql.connect(
         host="localhost",
         port=server.mysql.port,
@@ -106,7 +106,7 @@ def test_a_lock_that_is_not_given_back_is_not_waited_for_beyond_its_time(server:
 
 
 @pytest.mark.parametrize("was_applied", [True, False])
-def test_a_deploy_that_was_killed_is_gone_on_with(server: Server, migrate: Migrate, was_applied: bool) -> None:  # noqa: FBT001
+def test_the_next_deploy_goes_on_after_a_killed_one(server: Server, migrate: Migrate, was_applied: bool) -> None:  # noqa: FBT001
     _begun(server, 1, "0001_one.sql")
     if was_applied:
         server.execute("USE migrated", ONE)
@@ -115,7 +115,7 @@ def test_a_deploy_that_was_killed_is_gone_on_with(server: Server, migrate: Migra
     assert server.execute("SELECT * FROM migrated.one") == []
 
 
-def test_a_connection_that_breaks_in_the_middle_is_gone_on_with(server: Server, folder: Path, migrate: Migrate) -> None:
+def test_a_migration_goes_on_after_a_broken_connection(server: Server, folder: Path, migrate: Migrate) -> None:
     (folder / "0002_slow.sql").write_text("INSERT INTO one SELECT 7 FROM (SELECT SLEEP(30)) AS slept")
     failures: list[Exception] = []
 
@@ -153,9 +153,9 @@ def test_a_statement_that_fails_is_named_and_the_corrected_file_goes_on(
     assert migrate() == {"schemaVersion": 2, "applied": ["0002_two.sql"]}
 
 
-def test_a_table_that_was_there_before_is_no_interrupted_deploy(server: Server, migrate: Migrate) -> None:
+def test_an_existing_table_is_not_taken_for_an_interrupted_deploy(server: Server, migrate: Migrate) -> None:
     server.execute("USE migrated", ONE)
-    for _ in range(2):  # Nor is it one the second time.
+    for _ in range(2):  # The second deploy accepts it too.
         with pytest.raises(MigrationError, match="MySQL error 1050"):
             migrate()
 
@@ -200,7 +200,7 @@ def test_a_database_that_is_ahead_of_the_files_is_left_as_it_is(folder: Path, mi
     assert migrate() == {"schemaVersion": 2, "applied": []}
 
 
-def test_a_table_in_use_stops_no_query_for_long_and_is_changed_when_it_is_free(
+def test_a_table_in_use_delays_queries_briefly_and_is_changed_when_it_is_free(
     server: Server, folder: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migration, "METADATA_WAIT", 1)
@@ -221,16 +221,16 @@ def test_a_table_in_use_stops_no_query_for_long_and_is_changed_when_it_is_free(
         cursor.execute("SELECT * FROM one")  # Its transaction stays open.
         before = server.general_log().count(TWO)
         thread.start()
-        while server.general_log().count(TWO) < before + 2:  # Given up, and tried again.
+        while server.general_log().count(TWO) < before + 2:  # The statement was given up and tried again.
             assert thread.is_alive()
-            # Behind a statement that waits every query waits too, and no longer than it does.
+            # Every query waits behind the waiting statement, but no longer than it does.
             server.execute("SET SESSION lock_wait_timeout = 10", "SELECT * FROM migrated.one")
         reader.rollback()
     thread.join()
     assert results == [{"schemaVersion": 2, "applied": ["0002_two.sql"]}]
 
 
-def test_a_statement_longer_than_the_deploy_goes_on_and_the_next_deploy_finds_it_done(
+def test_a_statement_longer_than_the_deploy_completes_and_the_next_deploy_records_it(
     server: Server, folder: Path, migrate: Migrate
 ) -> None:
     migrate()

@@ -1,4 +1,4 @@
-"""Whatever bytes come from outside, there is an answer or one of the errors, and never a leak."""
+"""Any bytes from outside end in an answer or one of the errors, and never in a leak."""
 
 import json
 import logging
@@ -59,7 +59,7 @@ def test_any_text_is_an_object_or_nothing(text: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 10_000, '{"a":1,"a":2}', b"\xff\xfe", "\ufeff{}"])
-def test_what_breaks_parsers_is_nothing(text: str | bytes) -> None:
+def test_text_that_breaks_parsers_is_not_an_object(text: str | bytes) -> None:
     assert json_object(text) is None
 
 

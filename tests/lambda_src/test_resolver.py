@@ -39,7 +39,7 @@ os._exit(0)  # Not the threads that still wait for the resolver.
 
 
 @pytest.mark.skipif(not silent_resolver.is_possible(), reason="needs Linux namespaces")
-def test_a_resolver_that_never_answers_outlives_no_deadline(tmp_path: Path) -> None:
+def test_the_deadline_ends_a_look_up_that_is_never_answered(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     variables = {

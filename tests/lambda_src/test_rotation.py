@@ -1,4 +1,4 @@
-"""Rotation between two users: always one current version, always a user that works."""
+"""Rotation between two users: there is always one current version, and its user can always log in."""
 
 import contextlib
 import json
@@ -93,7 +93,7 @@ def test_every_step_can_be_repeated(aws: AWS, server: Server, repeats: int) -> N
 
 
 class Crash(BaseException):
-    """The function's end at a point where nobody expected it."""
+    """Ends the function at a chosen point."""
 
 
 class Effects:
@@ -152,7 +152,7 @@ def test_after_a_crash_anywhere_the_retry_ends_well(
     assert grant[0].startswith(PRIVILEGES)
 
 
-def test_a_rotation_has_as_many_effects_as_are_crashed(aws: AWS) -> None:
+def test_every_effect_of_a_rotation_is_interrupted_once(aws: AWS) -> None:
     rotation = start_rotation()
     effects = Effects(rotation, 0, after=False)
     _rotate(rotation, aws.stage_rotation(SECRET_ID))
@@ -218,7 +218,7 @@ def test_a_step_of_a_rotation_that_another_invocation_finishes_meanwhile_is_done
         (_event("setSecret", "?", SECRET_ID + "-not-rotated"), "rotation is not enabled"),
     ],
 )
-def test_what_cannot_be_is_refused_and_changes_nothing(aws: AWS, event: dict[str, str], message: str) -> None:
+def test_an_invalid_event_is_refused_and_changes_nothing(aws: AWS, event: dict[str, str], message: str) -> None:
     aws.add_secret(SECRET_ID + "-not-rotated", {})
     before = json.dumps(aws.secrets, default=sorted)
     with pytest.raises(ConfigurationError, match=message):
@@ -261,7 +261,7 @@ def test_setting_before_creating_is_refused(aws: AWS) -> None:
     ],
 )
 @pytest.mark.parametrize("step", STEPS[1:])
-def test_a_pending_version_for_something_else_is_refused_and_the_next_rotation_begins(
+def test_a_pending_version_with_other_details_is_refused_and_the_next_rotation_begins(
     aws: AWS, server: Server, changed: dict[str, Any], message: str, step: str
 ) -> None:
     token = aws.stage_rotation(SECRET_ID)
@@ -278,7 +278,7 @@ def test_a_pending_version_for_something_else_is_refused_and_the_next_rotation_b
     assert _logs_in(server, aws.current(SECRET_ID)[1])
 
 
-def test_a_missing_master_is_named(aws: AWS) -> None:
+def test_a_missing_master_secret_is_named(aws: AWS) -> None:
     aws.secrets.pop(MASTER_ID)
     token = aws.stage_rotation(SECRET_ID)
     rotation = start_rotation()
@@ -391,7 +391,7 @@ def test_a_rotation_does_not_touch_the_user_in_use(aws: AWS, server: Server, rot
     assert [line for line in statements if "CREATE USER IF NOT EXISTS" not in line and "SHOW GRANTS" not in line] == []
 
 
-def test_a_master_who_is_refused_is_a_credentials_error(aws: AWS) -> None:
+def test_a_refused_login_of_the_master_is_a_credentials_error(aws: AWS) -> None:
     aws.set_current(MASTER_ID, {"username": "myadmin", "password": CANARY + "wrong"})
     token = aws.stage_rotation(SECRET_ID)
     rotation = start_rotation()
@@ -486,14 +486,16 @@ def test_a_databases_name_has_no_wildcards_however_the_server_reads_it(partial_r
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), botocore.exceptions.ReadTimeoutError(endpoint_url="https://x")])
-def test_no_answer_of_secrets_manager_is_transient(aws: AWS, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_no_answer_from_secrets_manager_is_a_transient_error(
+    aws: AWS, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     rotation = start_rotation()
     monkeypatch.setattr(rotation._client, "describe_secret", mock.Mock(side_effect=error))
     with pytest.raises(DependencyUnavailableError, match=r"did not answer \(step=createSecret, cause="):
         rotation.handle(_event("createSecret", "?"), 60)
 
 
-def test_a_secret_that_is_gone_is_a_configuration_error(aws: AWS) -> None:
+def test_a_deleted_secret_is_a_configuration_error(aws: AWS) -> None:
     aws.secrets.pop(SECRET_ID)
     with pytest.raises(ConfigurationError, match="there is none"):
         start_rotation().handle(_event("createSecret", "?"), 60)

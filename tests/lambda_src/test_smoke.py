@@ -1,4 +1,4 @@
-"""The smoke test: what it asks of Lambda and what it tells CloudFormation, on real sockets."""
+"""The smoke test: what it asks Lambda and what it answers CloudFormation, on real sockets."""
 
 import json
 import logging
@@ -138,13 +138,13 @@ def test_a_version_that_fails_for_good_fails_the_deploy_at_once(edge: Edge) -> N
     assert len(edge.invoked) == 1
 
 
-def test_what_may_pass_is_waited_for(edge: Edge) -> None:
+def test_a_transient_failure_is_retried(edge: Edge) -> None:
     edge.errors = ["CredentialsRefusedError", "DependencyUnavailableError"]
     assert _tell(edge, "Create")["Status"] == "SUCCESS"
     assert len(edge.invoked) == 3
 
 
-def test_what_does_not_pass_fails_the_deploy_when_patience_ends(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transient_failure_that_lasts_fails_the_deploy(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoke, "PATIENCE", 0.2)
     edge.errors = ["CredentialsRefusedError"] * 1000
     started = time.monotonic()
@@ -152,14 +152,14 @@ def test_what_does_not_pass_fails_the_deploy_when_patience_ends(edge: Edge, monk
     assert time.monotonic() - started < 5
 
 
-def test_whatever_happens_cloudformation_is_told(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cloudformation_always_gets_a_response(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoke, "answer", lambda *_: 1 / 0)
     told = _tell(edge, "Create")
     assert told["Status"] == "FAILED"
     assert "ZeroDivisionError" in told["Reason"]
 
 
-def test_a_rollback_to_the_version_that_callers_have_asks_it_nothing(edge: Edge) -> None:
+def test_a_rollback_does_not_invoke_the_live_version(edge: Edge) -> None:
     edge.live, edge.errors = "7", ["ConfigurationError"]
     assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "SUCCESS"
     assert edge.invoked == []
@@ -168,12 +168,12 @@ def test_a_rollback_to_the_version_that_callers_have_asks_it_nothing(edge: Edge)
     assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "FAILED"
 
 
-def test_a_version_that_goes_is_asked_nothing(edge: Edge) -> None:
+def test_a_deleted_version_is_not_invoked(edge: Edge) -> None:
     assert _tell(edge, "Delete", PhysicalResourceId=VERSION)["Status"] == "SUCCESS"
     assert edge.invoked == []
 
 
-def test_when_cloudformation_does_not_hear_it_the_function_fails(edge: Edge) -> None:
+def test_the_function_fails_when_the_response_cannot_be_sent(edge: Edge) -> None:
     edge.status = 403
     with pytest.raises(smoke.SmokeTestError, match="403"):
         _tell(edge, "Create")
@@ -190,26 +190,26 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
-def test_what_lambda_itself_refuses_for_a_moment_is_waited_for(edge: Edge, refusal: tuple[int, str]) -> None:
+def test_a_transient_refusal_of_lambda_is_retried(edge: Edge, refusal: tuple[int, str]) -> None:
     edge.refusals = [(404, "ResourceNotFoundException"), refusal, refusal]
     assert _tell(edge, "Create")["Status"] == "SUCCESS"
     assert len(edge.invoked) == 1
 
 
-def test_what_lambda_refuses_for_good_fails_the_deploy_at_once(edge: Edge) -> None:
+def test_a_permanent_refusal_of_lambda_fails_the_deploy_at_once(edge: Edge) -> None:
     edge.refusals = [(404, "ResourceNotFoundException"), (404, "ResourceNotFoundException")]
     assert "ResourceNotFoundException" in _tell(edge, "Create")["Reason"]
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
-def test_a_throttled_look_at_the_alias_does_not_break_a_rollback(edge: Edge, refusal: tuple[int, str]) -> None:
+def test_a_throttled_get_alias_does_not_break_a_rollback(edge: Edge, refusal: tuple[int, str]) -> None:
     edge.live, edge.errors = "7", ["ConfigurationError"]
     edge.refusals = [refusal, refusal]
     assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "SUCCESS"
     assert edge.invoked == []
 
 
-def test_a_rollback_to_an_earlier_version_asks_it_nothing_even_if_the_alias_was_moved_by_hand(edge: Edge) -> None:
+def test_a_rollback_does_not_invoke_the_earlier_version_even_if_the_alias_was_moved_by_hand(edge: Edge) -> None:
     edge.live, edge.errors = "5", ["ConfigurationError"]
     tried = {"FunctionVersion": VERSION.replace(":7", ":10"), "Alias": "live"}
     told = _tell(edge, "Update", PhysicalResourceId="before", OldResourceProperties=tried)
@@ -268,12 +268,12 @@ def test_no_credential_is_in_any_record_at_any_level(edge: Edge, caplog: pytest.
     assert CANARY not in said
 
 
-def test_a_look_at_the_alias_that_is_refused_for_good_fails_the_deploy(edge: Edge) -> None:
+def test_a_permanent_refusal_of_get_alias_fails_the_deploy(edge: Edge) -> None:
     edge.refusals = [(400, "InvalidParameterValueException")]
     assert "InvalidParameterValueException" in _tell(edge, "Create")["Reason"]
 
 
-def test_no_answer_of_lambda_is_waited_for(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invocation_that_is_not_answered_is_retried(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     invoke = smoke._client.invoke
     answers = iter([TimeoutError(), invoke])
 
@@ -287,15 +287,13 @@ def test_no_answer_of_lambda_is_waited_for(edge: Edge, monkeypatch: pytest.Monke
     assert _tell(edge, "Create")["Status"] == "SUCCESS"
 
 
-def test_without_an_answer_about_the_alias_the_deploy_fails_in_time(
-    edge: Edge, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_deploy_fails_in_time_when_get_alias_does_not_answer(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoke, "TELLING", 1000.0)
     edge.refusals = [(500, "ServiceException")]
     assert "ServiceException" in _tell(edge, "Create")["Reason"]
 
 
-def test_no_answer_about_the_alias_is_waited_for(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_get_alias_is_retried_when_it_does_not_answer(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     get_alias = smoke._client.get_alias
     answers = iter([botocore.exceptions.ReadTimeoutError(endpoint_url=edge.url), None])
 
@@ -310,9 +308,7 @@ def test_no_answer_about_the_alias_is_waited_for(edge: Edge, monkeypatch: pytest
     assert edge.invoked == []
 
 
-def test_a_refused_question_about_the_alias_fails_the_deploy_at_once(
-    edge: Edge, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_permanent_refusal_of_get_alias_is_not_retried(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = botocore.exceptions.ClientError({"Error": {"Code": "ValidationException"}}, "GetAlias")
     monkeypatch.setattr(smoke._client, "get_alias", mock.Mock(side_effect=refusal))
     edge.live = "7"

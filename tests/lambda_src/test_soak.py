@@ -1,4 +1,4 @@
-"""Twenty thousand invocations with faults at random: one connection, flat memory, nothing unexplained."""
+"""Twenty thousand invocations with random faults: one connection, flat memory, no unexpected outcome."""
 
 import logging
 import random
@@ -51,7 +51,7 @@ def test_soak(harness: Harness) -> None:
             if rest == 1 and slow < len(SLOW):
                 fault = SLOW[slow]
                 if fault.area == "database" and not fault.warm:
-                    harness.application._database.close()  # Else it would not be met on the kept connection.
+                    harness.application._database.close()  # Otherwise the kept connection does not meet it.
             if fault:
                 fault.inject(harness)
             try:
@@ -59,7 +59,7 @@ def test_soak(harness: Harness) -> None:
                 outcome = None
             except InvocationError as error:
                 outcome = type(error)
-            harness.extension.requests.clear()  # Else it is the harness that grows.
+            harness.extension.requests.clear()  # Otherwise the harness itself grows.
             harness.extension.tokens.clear()
             outcomes[outcome.__name__ if outcome else "answered"] += 1
             # A fault of a new connection is not met on a kept one, and then it answers.

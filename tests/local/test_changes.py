@@ -1,4 +1,4 @@
-"""Every setting, changed on an environment that is live: applied without a failed invocation, or refused.
+"""Every setting, changed on a live environment: applied without a failed invocation, or refused.
 
 CHANGES is the data of both the tests here and docs/changes.md, which a test holds to it.
 """
@@ -171,7 +171,7 @@ def test_an_accounts_small_limit_refuses_any_reservation_and_none_is_needed() ->
         cloud.bootstrap()
         with pytest.raises(CloudError, match="UnreservedConcurrentExecution"):
             cloud.deploy(assembly=assembly())
-        # The failed deploy is repeated with the cause gone.
+        # Repeat the failed deploy without its cause.
         cloud.deploy(assembly=assembly("reserved_concurrency=0"))
         function = cloud.outputs("Dev-Service")["FunctionName"]
         assert "FunctionError" not in cloud.client("lambda").invoke(FunctionName=function)

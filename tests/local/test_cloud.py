@@ -1,4 +1,4 @@
-"""The whole application in the emulated cloud, by the real CDK: what is deployed is what answers."""
+"""The whole application, deployed to the local cloud by the real CDK."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -82,7 +82,7 @@ def test_the_diff_is_empty(cloud: LocalCloud) -> None:
     assert "Number of stacks with differences: 0" in printed
 
 
-def test_the_database_server_runs_as_nobody_important_and_listens_here_only(cloud: LocalCloud) -> None:
+def test_the_database_server_runs_without_privileges_on_localhost_only(cloud: LocalCloud) -> None:
     (pid_file,) = cloud.folder.glob("*/pid")
     process = psutil.Process(int(pid_file.read_text()))
     assert process.uids().real != 0
@@ -132,7 +132,7 @@ def test_a_secret_of_which_a_template_says_nothing_has_a_random_value(cloud: Loc
     cloudformation.get_waiter("stack_delete_complete").wait(StackName="Random", WaiterConfig={"Delay": 1})
 
 
-def test_an_alarm_hears_of_what_the_handler_logs(cloud: LocalCloud) -> None:
+def test_what_the_handler_logs_reaches_an_alarm(cloud: LocalCloud) -> None:
     filters = cloud.client("logs").describe_metric_filters()["metricFilters"]
     assert {"ConfigurationError", "SecretAgeHours"} <= {
         each["metricTransformations"][0]["metricName"] for each in filters

@@ -1,4 +1,4 @@
-"""`make demo`, `make up` and `make down`, as a person types them, and however they end."""
+"""`make demo`, `make up` and `make down` as a user runs them, and when they are interrupted."""
 
 import os
 import re
@@ -158,7 +158,7 @@ def test_up_goes_on_where_an_interrupted_bootstrap_ended() -> None:
         cloud.stop()
 
 
-def test_what_a_killed_cloud_has_left_is_ended() -> None:
+def test_processes_that_a_killed_cloud_left_are_ended() -> None:
     cloud = LocalCloud(DEMO_FOLDER)
     cloud.start()
     cloud.bootstrap()
@@ -178,7 +178,7 @@ def test_a_process_that_has_ended_is_not_running_while_nobody_has_waited_for_it(
         assert ended.pid not in {each.pid for each in running()}
 
 
-def test_an_empty_state_file_is_no_cloud(tmp_path: Path) -> None:
+def test_an_empty_state_file_means_that_no_cloud_runs(tmp_path: Path) -> None:
     (tmp_path / "cloud.json").touch()
     cloud = LocalCloud(tmp_path)
     assert not cloud.is_running
@@ -193,7 +193,7 @@ def test_exports_that_others_could_read_are_written_anew(cloud: LocalCloud, tmp_
     assert exports.stat().st_mode & 0o077 == 0
 
 
-def test_a_terminal_that_knows_ascii_alone_is_no_reason_to_fail() -> None:
+def test_the_demo_works_in_an_ascii_terminal() -> None:
     program = "from local.signals import set_up_terminal; set_up_terminal(); print('\u25b8 \u2713')"
     variables = environment() | {"PYTHONIOENCODING": "ascii"}
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=variables, capture_output=True, text=True)

@@ -96,7 +96,7 @@ def test_a_breakpoint_in_the_sources_stops_the_deployed_function(cloud: LocalClo
         assert (frames[0]["source"]["path"], frames[0]["line"]) == (str(QUERIES), line)
         assert debugger.evaluate("database", frames[0]) == "'devDB'"
         (handle,) = [frame for frame in frames if frame["name"].endswith("handle")]
-        # More than the function's timeout, 35 s, and more than the handler's own deadline: nobody is hurried.
+        # Longer than the function's timeout of 36 s and the handler's own deadline.
         assert float(debugger.evaluate("context.get_remaining_time_in_millis() / 1000", handle)) > 3000
         assert float(debugger.evaluate("self._deadline.remaining()", handle)) > 3000
         assert not answers

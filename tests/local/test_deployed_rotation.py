@@ -1,4 +1,4 @@
-"""The deployed rotation under a steady load of invocations: not one of them fails."""
+"""The deployed rotation under a steady load of invocations, none of which fails."""
 
 import base64
 import json

@@ -38,7 +38,7 @@ SECRET = {
 
 
 class Upstream:
-    """AWS at the edge: answers, counts, and fails when told."""
+    """A fake of AWS's two services: answers, counts calls, and fails on demand."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
@@ -104,7 +104,7 @@ def test_before_the_first_invocation_it_is_not_ready() -> None:
         assert served.get(SECRET_PATH)[0] == 200
 
 
-def test_a_secret_is_gos_json_compact_in_order_with_nulls_and_html_escaped(served: Served) -> None:
+def test_a_secret_is_written_as_gos_json_encoder_writes_it(served: Served) -> None:
     status, body, headers = served.get(SECRET_PATH)
     assert status == 200
     assert body == (
@@ -139,7 +139,7 @@ def test_an_encoded_name_arrives_as_it_was(served: Served, name: str) -> None:
     ("query", "selector"),
     [("&version=3", ":3"), ("&label=Dev", ":Dev"), ("&version=3&label=Dev", ":3"), ("&label=Dev&version=3", ":Dev")],
 )
-def test_of_version_and_label_the_first_counts(served: Served, query: str, selector: str) -> None:
+def test_a_version_id_takes_precedence_over_a_staging_label(served: Served, query: str, selector: str) -> None:
     served.get(PARAMETER_PATH + query)
     assert served.upstream.asked == [("parameter", "/dev/x", selector, False)]
 
@@ -160,7 +160,7 @@ def test_without_the_functions_token_nothing_is_served(served: Served, token: st
 
 
 @pytest.mark.parametrize(("path", "method"), [("/", "GET"), ("/secretsmanager", "GET"), (SECRET_PATH, "POST")])
-def test_anything_else_is_not_found(served: Served, path: str, method: str) -> None:
+def test_an_unknown_path_is_not_found(served: Served, path: str, method: str) -> None:
     assert served.get(path, method=method)[:2] == (404, "404 page not found\n")
 
 
@@ -212,7 +212,7 @@ def _cache(size: int = 1000) -> tuple[Cache, Callable[[float], None]]:
     return Cache(size, lambda: now[0]), set_time
 
 
-def test_a_value_whose_time_is_up_is_not_served() -> None:
+def test_an_expired_value_is_not_served() -> None:
     cache, set_time = _cache()
     cache.put("key", "value", 300)
     set_time(299.9)
@@ -246,7 +246,7 @@ def test_the_documented_defaults() -> None:
     )
 
 
-def test_without_a_session_token_it_makes_one_that_nobody_guesses_or_sees() -> None:
+def test_without_a_session_token_the_emulator_makes_a_random_one() -> None:
     first, second = Configuration.read({}), Configuration.read({})
     assert len(first.token) >= 32
     assert first.token != second.token
@@ -256,7 +256,7 @@ def test_without_a_session_token_it_makes_one_that_nobody_guesses_or_sees() -> N
 @pytest.mark.parametrize(
     "host", ["attacker.example", "attacker.example:2773", "", "localhost.attacker.example", "[::1]"]
 )
-def test_a_page_that_reaches_it_under_another_name_is_refused(served: Served, host: str) -> None:
+def test_a_request_for_another_host_name_is_refused(served: Served, host: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", served.extension.server_address[1], timeout=5)
     connection.request("GET", SECRET_PATH, headers={TOKEN_HEADER: TOKEN, "Host": host})
     assert connection.getresponse().status == 403

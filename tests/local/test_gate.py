@@ -1,4 +1,4 @@
-"""Nobody without a key of this cloud gets anything from it: what listens on 127.0.0.1, and who may use it."""
+"""What listens on 127.0.0.1, and who may use it: nobody without this cloud's key."""
 
 import json
 import os
@@ -86,7 +86,7 @@ def test_no_other_key_is_taken_whatever_its_signature(cloud: LocalCloud, send: S
         lambda headers: headers.update({"X-Amz-Target": "secretsmanager.GetSecretValue"}, Host="x"),
     ],
 )
-def test_a_signature_that_is_spoiled_is_refused(cloud: LocalCloud, send: Send, spoil: Callable[[Any], Any]) -> None:
+def test_a_wrong_signature_is_refused(cloud: LocalCloud, send: Send, spoil: Callable[[Any], Any]) -> None:
     headers = _signed(cloud, *_administrator(cloud))
     spoil(headers)
     status, body = send("/", headers)
@@ -99,7 +99,7 @@ def test_a_body_other_than_the_signed_one_is_refused(cloud: LocalCloud, send: Se
     assert status in (400, 403)
 
 
-def test_a_roles_session_is_held_to_its_secret_and_its_token(cloud: LocalCloud, send: Send) -> None:
+def test_a_roles_session_must_sign_with_its_own_secret_and_token(cloud: LocalCloud, send: Send) -> None:
     role = cloud.client("iam").list_roles()["Roles"][0]["Arn"]
     given = cloud.client("sts").assume_role(RoleArn=role, RoleSessionName="session")["Credentials"]
     key, secret, token = given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
@@ -139,9 +139,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize(("method", "path", "status"), PATHS, ids=str)
-def test_without_a_signature_nothing_is_served_but_that_it_is_up(
-    send: Send, method: str, path: str, status: int
-) -> None:
+def test_an_unsigned_request_gets_the_health_check_only(send: Send, method: str, path: str, status: int) -> None:
     got, body = send(path, {}, None if method == "GET" else b"{}", method)
     assert got == status, body
     if status == 200:
@@ -208,7 +206,7 @@ def test_another_user_gets_nothing_from_the_runtime_api_and_the_extension(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS shows the connections of root's processes to root alone")
-def test_everything_listens_on_this_machine_alone(cloud: LocalCloud, invoke: Callable[[], dict[str, Any]]) -> None:
+def test_everything_listens_on_localhost_only(cloud: LocalCloud, invoke: Callable[[], dict[str, Any]]) -> None:
     assert invoke()["error"] is None
     listening = _listening(_processes(cloud))
     assert len(listening) >= 4  # The gateway, the Runtime API, the extension and the database.

@@ -1,4 +1,4 @@
-"""Who may do what: the deployed roles' policies, decided by an evaluator that is not ours and by calls."""
+"""What each deployed role may do, decided by an independent evaluator and by calls."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ def functions(cloud: LocalCloud) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def named(cloud: LocalCloud, outputs: dict[str, str], functions: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """What the names of the table stand for in the deployed application."""
+    """The ARNs in the deployed application for the names of the table."""
     own = outputs["DatabaseSecretArn"]
     secrets = cloud.client("secretsmanager")
     (master,) = {json.loads(secrets.get_secret_value(SecretId=own)["SecretString"])["masterarn"]}

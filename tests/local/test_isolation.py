@@ -1,4 +1,4 @@
-"""Nothing of the user's own configuration is used, and no host outside the machine is asked for."""
+"""The user's own configuration is not used, and no host outside the machine is looked up."""
 
 import os
 import shutil

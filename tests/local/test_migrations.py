@@ -1,4 +1,4 @@
-"""The schema in a deploy: before the new version takes traffic, and never backwards."""
+"""The schema is migrated in a deploy before the new version takes traffic, and never backwards."""
 
 import json
 from collections.abc import Callable, Iterator

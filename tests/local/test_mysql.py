@@ -1,4 +1,4 @@
-"""The database server where a clone may lie: also in a folder that its user may not enter, as /root."""
+"""The database server runs in any folder, also in one that its user may not enter, such as /root."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def closed_folder(request: pytest.FixtureRequest) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_server_in_a_folder_that_others_cannot_enter_is_whole(closed_folder: Path) -> None:
+def test_a_server_starts_in_a_folder_that_other_users_cannot_enter(closed_folder: Path) -> None:
     certificates = create(closed_folder / "certificates")
     server = MySQLServer(closed_folder / "mysql", certificates)
     server.create("devDB", "myadmin", "password", "GRANT ALL ON *.* TO myadmin@'%'")

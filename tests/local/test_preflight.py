@@ -1,4 +1,4 @@
-"""`make deploy` says what would stop it, all of it at once, before anything is touched."""
+"""`make deploy` names all that would stop it before it changes anything."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def account() -> Iterator[LocalCloud]:
 
 
 def _deploy(variables: Mapping[str, str], env: str = "dev") -> str:
-    """What a deploy that is stopped says."""
+    """Return what a stopped deploy prints."""
     finished = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tools.deploy", env],
         cwd=ROOT,
@@ -82,14 +82,14 @@ def test_a_deploy_without_credentials_or_to_no_region_that_serves_is_refused(
         ({"availability_zones": "us-east-1a,us-east-1e"}, "zone us-east-1e: Lambda, Secrets Manager or Systems"),
     ],
 )
-def test_what_the_settings_ask_for_and_the_account_has_not_is_said(
+def test_settings_that_the_account_cannot_serve_are_named(
     account: LocalCloud, context: Mapping[str, str], said: str
 ) -> None:
     faults = Preflight(from_context(context), {}, account.session()).faults()
     assert [fault for fault in faults if said in fault], faults
 
 
-def test_what_the_credentials_may_not_ask_is_passed_over(account: LocalCloud) -> None:
+def test_calls_that_the_credentials_do_not_allow_are_skipped(account: LocalCloud) -> None:
     iam = account.client("iam")
     iam.create_user(UserName="deployer")
     key = iam.create_access_key(UserName="deployer")["AccessKey"]
@@ -97,5 +97,5 @@ def test_what_the_credentials_may_not_ask_is_passed_over(account: LocalCloud) ->
     assert Preflight(from_context({}), {}, session).faults() == []
 
 
-def test_an_environment_that_is_there_is_not_in_its_own_way(cloud: LocalCloud) -> None:
+def test_an_existing_environment_does_not_stop_its_own_deploy(cloud: LocalCloud) -> None:
     assert Preflight(from_context({}), synthesise(env="dev"), cloud.session()).faults() == []

@@ -33,7 +33,7 @@ NOT_ON_A_LAPTOP = {"engine", "subscription", "tracing"}
 
 
 def sabotages(name: str) -> Callable[..., Callable[..., Iterator[None]]]:
-    """Add a sabotage of what the check promises, as a generator that puts it back."""
+    """Add a sabotage of what the check verifies; the generator undoes it."""
 
     def add(function: Callable[[LocalCloud, Deployed], Iterator[None]]) -> Callable[..., Iterator[None]]:
         SABOTAGES.setdefault(name, []).append(contextmanager(function))
@@ -44,7 +44,7 @@ def sabotages(name: str) -> Callable[..., Callable[..., Iterator[None]]]:
 
 @pytest.fixture(scope="module")
 def examine(cloud: LocalCloud) -> Examine:
-    """The deployed environment, asked anew; the templates are the same each time."""
+    """The deployed environment, described anew; the templates are the same each time."""
     cloud.deploy(assembly=assembly())  # Whatever other tests have left.
     session = cloud.session()
     templates = Deployed(from_context({}), {}, session).templates
@@ -75,7 +75,7 @@ def test_a_check_notices_its_sabotage_and_that_it_was_put_back(cloud: LocalCloud
 
 @contextmanager
 def _live_version_with(deployed: Deployed, **configuration: object) -> Iterator[None]:
-    """Callers get a version with another configuration."""
+    """Give callers a version with another configuration."""
     client, name = deployed.client("lambda"), deployed.functions["Function"]
     before = client.get_function_configuration(FunctionName=name)
     version = client.get_alias(FunctionName=name, Name="live")["FunctionVersion"]
@@ -350,9 +350,9 @@ def test_the_engine_is_checked_where_it_is_one_of_rds(examine: Examine, monkeypa
     monkeypatch.setattr(Deployed, "is_aws", True)
     deployed = examine()
     server = deployed.invoke()["answer"]["serverVersion"]
-    assert _only(CHECKS["engine"], deployed).status == FAILED  # The local server is of no version that RDS gave it.
+    assert _only(CHECKS["engine"], deployed).status == FAILED  # RDS reports no such version.
     vars(deployed)["instance"] = {**deployed.instance, "EngineVersion": re.match(r"[0-9.]+", server)[0]}  # type: ignore[index]
-    assert _only(CHECKS["engine"], deployed).status == FAILED  # Nor of the series that was asked for.
+    assert _only(CHECKS["engine"], deployed).status == FAILED  # It is not of the requested series either.
     deployed.settings = from_context({"engine_version": "9.7"})
     vars(deployed)["instance"] = {**deployed.instance, "EngineVersion": "9.7.4"}
     monkeypatch.setattr(Deployed, "invoke", lambda _: {"answer": {"serverVersion": "9.7.4-R2"}})
@@ -388,7 +388,7 @@ def test_a_trace_is_waited_for_where_traces_are_kept(examine: Examine, monkeypat
 @pytest.mark.parametrize(
     ("code", "status"), [("AccessDeniedException", UNCHECKED), ("UnauthorizedOperation", UNCHECKED), ("Other", FAILED)]
 )
-def test_a_call_that_the_credentials_do_not_allow_is_no_failure(examine: Examine, code: str, status: str) -> None:
+def test_a_call_that_the_credentials_do_not_allow_is_unchecked(examine: Examine, code: str, status: str) -> None:
     def refuse(_: Deployed) -> str:
         raise ClientError({"Error": {"Code": code, "Message": "no"}}, "DescribeThings")
 
@@ -496,7 +496,7 @@ def test_each_part_of_a_check_is_held_to_what_aws_describes(
 
 
 def test_the_workflows_role_may_ask_all_that_the_checks_ask(cloud: LocalCloud, examine: Examine) -> None:
-    """With IAM's evaluation on: the role that deploys can verify, and cannot read a secret."""
+    """With IAM on: the role that deploys can verify, and cannot read a secret."""
     cloud.cdk(
         "deploy", "Dev-Deployment", "--require-approval=never", f"--app={assembly('github_repository=owner/name')}"
     )
@@ -521,7 +521,7 @@ def test_the_workflows_role_may_ask_all_that_the_checks_ask(cloud: LocalCloud, e
         (EndpointConnectionError(endpoint_url="https://sts.us-east-1.amazonaws.com"), UNCHECKED),
     ],
 )
-def test_a_check_that_cannot_read_what_it_finds_fails_and_stops_no_other(
+def test_a_check_that_raises_fails_and_stops_no_other(
     examine: Examine, monkeypatch: pytest.MonkeyPatch, error: Exception, status: str
 ) -> None:
     def fail(_: Deployed) -> str:
@@ -530,7 +530,7 @@ def test_a_check_that_cannot_read_what_it_finds_fails_and_stops_no_other(
     deployed = examine()
     results = list(run([Check("odd", "", fail, loud=False), CHECKS["flow-log"]], deployed))
     assert [each.status for each in results] == [status, PASSED]
-    vars(deployed)["instance"] = {}  # Nor is the report lost.
+    vars(deployed)["instance"] = {}  # The report is written all the same.
     assert as_json(deployed, results, "now")["versions"] == {}
 
 
@@ -541,7 +541,7 @@ def test_a_loud_check_passes_and_puts_back_what_it_changed(examine: Examine, nam
     assert [each for each in run(list(CHECKS.values()), examine()) if each.status == FAILED] == []
 
 
-def test_a_failover_is_felt_by_callers(examine: Examine) -> None:
+def test_a_failover_is_counted_in_failed_invocations(examine: Examine) -> None:
     found = _only(LOUD_CHECKS["fail-over"], examine()).found
     assert re.match("[1-9]", found), found
 
@@ -565,7 +565,7 @@ def test_calls_to_aws_are_counted(cloud: LocalCloud, examine: Examine) -> None:
     assert re.fullmatch(r"found [0-9]{3} calls for 100 invocations; expected at most 4", result.found)
 
 
-def test_an_alarm_that_is_passed_on_to_nobody_fails_its_check(
+def test_an_alarm_without_a_subscriber_fails_its_check(
     cloud: LocalCloud, examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tools.verify.loud.ALARM_WAIT", 1)

@@ -1,4 +1,4 @@
-"""`make watch`: an edit is answered by the deployed function, a second later and without a synthesis."""
+"""`make watch`: a second after an edit the deployed function runs it, without a synthesis."""
 
 import json
 import os

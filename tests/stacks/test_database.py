@@ -1,4 +1,4 @@
-"""The database: private, encrypted, verified, Multi-AZ, and its passwords nobody's but its owners'."""
+"""The database: private, encrypted, verified, Multi-AZ, with passwords that only their owners can read."""
 
 import json
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def test_its_key_is_the_secrets_too_and_every_key_is_rotated(templates: Template
     assert [each["Properties"]["EnableKeyRotation"] for each in keys] == [True, True]
 
 
-def test_secrets_manager_calls_the_rotation_function_in_this_accounts_name_alone(templates: Templates) -> None:
+def test_secrets_manager_calls_the_rotation_function_only_for_this_account(templates: Templates) -> None:
     templates.database.all_resources_properties(
         "AWS::Lambda::Permission",
         {"Principal": "secretsmanager.amazonaws.com", "SourceAccount": {"Ref": "AWS::AccountId"}},
@@ -104,7 +104,7 @@ def test_a_dev_stack_leaves_nothing_behind(synthesise: Callable[..., Templates])
     templates.database.has_resource_properties(INSTANCE, {"DeletionProtection": False, "DeleteAutomatedBackups": True})
 
 
-def test_the_masters_password_is_rds_own(templates: Templates) -> None:
+def test_rds_manages_the_masters_password(templates: Templates) -> None:
     key = Capture()
     templates.database.has_resource_properties(
         INSTANCE,
@@ -130,7 +130,7 @@ def test_the_secrets_name_the_master_and_the_passwords_are_generated(templates: 
     assert [each["Properties"]["TargetType"] for each in attachments] == ["AWS::RDS::DBInstance"] * 2
 
 
-def test_the_function_that_rotates_is_called_after_the_deploy_and_every_thirty_days(templates: Templates) -> None:
+def test_the_rotation_function_runs_after_the_deploy_and_every_thirty_days(templates: Templates) -> None:
     templates.database.has_resource_properties(
         "AWS::SecretsManager::RotationSchedule",
         {
@@ -141,7 +141,7 @@ def test_the_function_that_rotates_is_called_after_the_deploy_and_every_thirty_d
     )
 
 
-def test_changing_what_has_to_do_with_something_else_does_not_rotate(synthesise: Callable[..., Templates]) -> None:
+def test_an_unrelated_change_does_not_rotate(synthesise: Callable[..., Templates]) -> None:
     before = synthesise(env="dev").resources("AWS::SecretsManager::RotationSchedule")
     after = synthesise(
         env="dev", parameter_ttl="60", reserved_concurrency="5", architecture="x86_64", instance_class="t4g.small"
@@ -149,7 +149,7 @@ def test_changing_what_has_to_do_with_something_else_does_not_rotate(synthesise:
     assert after == before
 
 
-def test_the_first_rotation_waits_for_the_way_to_the_database(templates: Templates) -> None:
+def test_the_first_rotation_waits_for_the_security_group_rules(templates: Templates) -> None:
     schedules = templates.resources("AWS::SecretsManager::RotationSchedule").values()
     assert len(schedules) == 2
     ways = [

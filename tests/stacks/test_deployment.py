@@ -1,4 +1,4 @@
-"""The role that a workflow deploys with: one repository's one environment, and CDK's own roles."""
+"""The role that a workflow deploys with: for one environment of one repository."""
 
 import json
 import re

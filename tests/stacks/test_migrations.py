@@ -52,7 +52,7 @@ def test_a_semicolon_in_a_text_or_a_comment_ends_no_statement(tmp_path: Path, sq
     check_migrations(tmp_path)
 
 
-def test_a_synth_with_a_wrong_file_says_so(tmp_path: Path) -> None:
+def test_a_synthesis_names_a_wrong_file(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     shutil.copy(ROOT / "app.py", tree)

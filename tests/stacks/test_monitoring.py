@@ -1,4 +1,4 @@
-"""What an operator is told: every alarm says what it means and reaches somebody, and nothing is kept for ever."""
+"""Alarms, metrics and logs: every alarm says what it means and reaches the topic, and no log is kept for ever."""
 
 import json
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def test_each_failure_class_is_counted_from_the_log_and_alarms(templates: Templa
         assert _alarms(templates)[name]["MetricName"] == name
 
 
-def test_what_no_try_will_help_alarms_on_the_first(templates: Templates) -> None:
+def test_permanent_failures_alarm_on_the_first(templates: Templates) -> None:
     for name in ("ConfigurationError", "TLSVerificationError", "CredentialsRefusedError", "RotationFailed"):
         alarm = _alarms(templates)[name]
         assert (alarm["Threshold"], alarm["EvaluationPeriods"], alarm["Statistic"]) == (1, 1, "Sum")
@@ -77,7 +77,7 @@ def test_rotation_is_overdue_after_its_schedule_and_not_before(synthesise: Calla
     assert alarm["MetricName"] == "SecretAgeHours"
 
 
-def test_thresholds_follow_what_the_instance_class_carries(synthesise: Callable[..., Templates]) -> None:
+def test_thresholds_follow_the_instance_class(synthesise: Callable[..., Templates]) -> None:
     small = _alarms(synthesise(instance_class="t4g.micro"))
     large = _alarms(synthesise(instance_class="r7g.large"))
     assert small["DatabaseConnections"]["Threshold"] == from_context({}).connections
@@ -86,13 +86,13 @@ def test_thresholds_follow_what_the_instance_class_carries(synthesise: Callable[
     assert small["DatabaseMemory"]["ComparisonOperator"] == "LessThanOrEqualToThreshold"
 
 
-def test_the_databases_events_are_passed_on(templates: Templates) -> None:
+def test_the_databases_events_reach_the_topic(templates: Templates) -> None:
     subscription = templates.only("AWS::RDS::EventSubscription")
     assert {"failover", "failure", "low storage"} <= set(subscription["EventCategories"])
     assert subscription["SourceType"] == "db-instance"
 
 
-def test_the_topic_is_encrypted_and_open_to_this_accounts_alarms_and_events_alone(templates: Templates) -> None:
+def test_only_this_accounts_alarms_and_events_publish_to_the_encrypted_topic(templates: Templates) -> None:
     assert "Key" in json.dumps(templates.only("AWS::SNS::Topic")["KmsMasterKeyId"])
     statements = templates.only("AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"]
     allowed = [each for each in statements if each["Effect"] == "Allow"]
@@ -104,7 +104,7 @@ def test_the_topic_is_encrypted_and_open_to_this_accounts_alarms_and_events_alon
     assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_mail_goes_to_the_address_that_was_given_and_else_to_nobody(synthesise: Callable[..., Templates]) -> None:
+def test_alarms_are_mailed_only_to_the_given_address(synthesise: Callable[..., Templates]) -> None:
     assert not synthesise().resources("AWS::SNS::Subscription")
     subscription = synthesise(alarm_email="oncall@example.com").only("AWS::SNS::Subscription")
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "oncall@example.com")
@@ -125,7 +125,7 @@ def test_the_dashboard_asks_four_questions_from_top_to_bottom(templates: Templat
     assert rows == sorted(rows)
 
 
-def test_everything_that_takes_tags_says_whose_it_is(templates: Templates) -> None:
+def test_every_resource_that_takes_tags_is_tagged(templates: Templates) -> None:
     for kind in ("RDS::DBInstance", "Lambda::Function", "KMS::Key", "SecretsManager::Secret", "EC2::VPC", "SNS::Topic"):
         for resource in templates.resources(f"AWS::{kind}").values():
             tags = {tag["Key"]: tag["Value"] for tag in resource["Properties"]["Tags"]}

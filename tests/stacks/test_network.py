@@ -1,4 +1,4 @@
-"""Two private subnets, and no way out of them but the one that was chosen."""
+"""Two private subnets, with no other route to AWS than the one chosen."""
 
 import json
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def test_addresses_are_exactly_those_given_in_two_zones(synthesise: Callable[...
 
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
-def test_with_endpoints_there_is_no_way_to_the_internet(synthesise: Callable[..., Templates], env: str) -> None:
+def test_with_endpoints_there_is_no_route_to_the_internet(synthesise: Callable[..., Templates], env: str) -> None:
     templates = synthesise(env=env, egress="endpoints")
     for kind in ("InternetGateway", "NatGateway", "EIP", "Route", "EgressOnlyInternetGateway", "VPCGatewayAttachment"):
         templates.network.resource_count_is(f"AWS::EC2::{kind}", 0)
@@ -45,7 +45,7 @@ def test_with_nat_one_public_subnet_holds_the_gateway(synthesise: Callable[..., 
     assert sum("GatewayId" in each for each in routes) == 1
 
 
-def test_endpoints_stand_in_both_zones_under_their_usual_names(synthesise: Callable[..., Templates]) -> None:
+def test_endpoints_are_in_both_zones_under_their_default_names(synthesise: Callable[..., Templates]) -> None:
     network = synthesise(egress="endpoints").network
     network.resource_count_is("AWS::EC2::VPCEndpoint", 2)
     both_zones = [{"Ref": Match.string_like_regexp(f"VpcPrivateSubnet{number}")} for number in (1, 2)]
@@ -55,7 +55,7 @@ def test_endpoints_stand_in_both_zones_under_their_usual_names(synthesise: Calla
     )
 
 
-def test_endpoints_serve_named_actions_for_this_account_alone(synthesise: Callable[..., Templates]) -> None:
+def test_endpoints_allow_named_actions_for_this_account_only(synthesise: Callable[..., Templates]) -> None:
     allowed = set()
     endpoints = synthesise(egress="endpoints").resources("AWS::EC2::VPCEndpoint")
     assert len(endpoints) == 2

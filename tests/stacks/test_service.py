@@ -1,4 +1,4 @@
-"""The function: what it is given, what it may do, and whom it reaches."""
+"""The serving function: its variables, its permissions and its connections."""
 
 import importlib.metadata
 import json
@@ -52,7 +52,7 @@ def test_the_parameter_is_that_of_the_aws_sample(templates: Templates, request: 
     assert json.loads(parameter["Value"]) == {"enableVersion": True, "version": 1, "app": "DemoApp"}
 
 
-def test_the_environment_is_the_aws_samples_and_the_extensions(templates: Templates) -> None:
+def test_the_variables_are_those_of_the_aws_sample_and_the_extension(templates: Templates) -> None:
     variables = _function(templates)["Environment"]["Variables"]
     assert variables["APP_CONFIG_PATH"] == "demoApp/app_config"
     assert "Secret" in json.dumps(variables["CREDS_PATH"])
@@ -120,7 +120,7 @@ def test_the_migration_function_reads_its_own_secret_and_nothing_else(templates:
     assert "SchemaSecret" in resource
 
 
-def test_the_key_opens_secrets_only_through_secrets_manager(templates: Templates) -> None:
+def test_the_key_decrypts_only_through_secrets_manager(templates: Templates) -> None:
     for role in ("FunctionRole", "RotationRole", "MigrationRole"):
         (statement,) = [each for each in _statements(templates, role) if "kms:Decrypt" in _actions(each)]
         assert list(statement["Condition"]) == ["StringEquals"]
@@ -134,7 +134,7 @@ def test_the_functions_own_code_may_not_touch_network_interfaces(templates: Temp
         assert list(deny["Condition"]["ArnEquals"]) == ["lambda:SourceFunctionArn"]
 
 
-def test_statements_on_everything_are_those_aws_forces_each_in_a_policy_of_its_own(templates: Templates) -> None:
+def test_only_statements_without_a_possible_resource_are_on_all_resources(templates: Templates) -> None:
     on_everything = [
         (policy["Properties"]["PolicyDocument"]["Statement"], statement)
         for policy in templates.resources("AWS::IAM::ManagedPolicy").values()
@@ -165,7 +165,7 @@ def test_only_three_functions_may_reach_the_database_and_only_on_its_port(templa
         assert len([source for source in sources if name in source]) == 1
 
 
-def test_the_functions_stand_in_both_private_subnets_with_a_group_each(templates: Templates) -> None:
+def test_the_functions_are_in_both_private_subnets_each_with_its_own_group(templates: Templates) -> None:
     names = ("handler", "rotation", "migration")
     places = [_function(templates, f"{name}.lambda_handler")["VpcConfig"] for name in names]
     for place in places:
@@ -194,14 +194,14 @@ def test_every_log_is_encrypted_with_our_key(templates: Templates) -> None:
     assert [name for name, each in log_groups.items() if "KmsKeyId" not in each["Properties"]] == []
 
 
-def test_no_secret_stands_in_a_variable_or_a_template(templates: Templates) -> None:
+def test_no_secret_is_in_a_variable_or_a_template(templates: Templates) -> None:
     for function in templates.resources("AWS::Lambda::Function").values():
         variables = function["Properties"].get("Environment", {}).get("Variables", {})
         assert not [name for name in variables if "PASSWORD" in name.upper()]
     assert "resolve:secretsmanager" not in json.dumps(templates)
 
 
-def test_concurrency_is_reserved_within_what_the_database_carries(synthesise: Callable[..., Templates]) -> None:
+def test_concurrency_is_reserved_within_the_databases_connections(synthesise: Callable[..., Templates]) -> None:
     assert _function(synthesise(env="prod"))["ReservedConcurrentExecutions"] == 100
 
 
@@ -221,7 +221,7 @@ def test_pinning_the_layer_changes_the_function_so_that_a_version_can_be_publish
     assert len(descriptions) == 2
 
 
-def test_a_person_finds_what_the_person_needs_in_the_outputs(templates: Templates) -> None:
+def test_the_outputs_name_the_function_the_parameter_and_the_secret(templates: Templates) -> None:
     outputs = {name for name in templates["Service"]["Outputs"] if not name.startswith("Exports")}
     assert outputs == {"FunctionName", "ParameterName", "DatabaseSecretArn"}
 
@@ -246,7 +246,7 @@ def test_callers_invoke_the_alias_which_moves_after_the_smoke_test(templates: Te
     assert templates.resources("AWS::Lambda::Version")[version]["DeletionPolicy"] == "RetainExceptOnCreate"
 
 
-def test_the_smoke_test_waits_for_the_ways_that_the_function_needs(templates: Templates) -> None:
+def test_the_smoke_test_waits_for_the_functions_security_group_rules(templates: Templates) -> None:
     (smoke_test,) = templates.resources("Custom::SmokeTest").values()
     (migration,) = templates.resources("Custom::Migration").values()
     ways = [
@@ -296,7 +296,7 @@ def test_a_gradual_release_goes_back_when_the_alias_has_an_error(synthesise: Cal
     assert set(dimensions) == {"ExecutedVersion", "FunctionName", "Resource"}
 
 
-def test_a_release_at_once_takes_no_deployment(synthesise: Callable[..., Templates]) -> None:
+def test_a_release_at_once_has_no_deployment_group(synthesise: Callable[..., Templates]) -> None:
     assert not synthesise(env="dev").resources("AWS::CodeDeploy::DeploymentGroup")
 
 
@@ -347,7 +347,7 @@ def test_every_module_has_the_bytecode_of_its_source_bound_by_hash(synthesised_p
         assert b"/var/task/" in content
 
 
-def test_bytecode_that_lies_beside_the_source_is_not_shipped(tmp_path: Path) -> None:
+def test_bytecode_found_beside_the_source_is_not_shipped(tmp_path: Path) -> None:
     stale = SOURCE / "shared" / "__pycache__" / "deadline.cpython-313.pyc"
     stale.parent.mkdir(exist_ok=True)
     before = stale.read_bytes() if stale.exists() else None

@@ -1,4 +1,4 @@
-"""Wrong settings are refused together, each with what is right; right ones are taken as given."""
+"""Wrong settings are refused together, each with what would be right; right ones are used unchanged."""
 
 import json
 import subprocess
@@ -23,12 +23,12 @@ AWS_SAMPLE = {
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
-def test_the_aws_samples_parameters_keep_their_defaults(env: str) -> None:
+def test_the_aws_samples_settings_keep_their_defaults(env: str) -> None:
     settings = from_context({"env": env})
     assert {name: getattr(settings, name) for name in AWS_SAMPLE} == AWS_SAMPLE
 
 
-def test_without_a_word_it_is_dev_on_the_mysql_8_4() -> None:
+def test_the_default_is_dev_on_mysql_8_4() -> None:
     settings = from_context({})
     assert (settings.env, settings.engine_version) == ("dev", "8.4")
 
@@ -66,7 +66,7 @@ def test_cdks_own_context_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("version", ["8.4", "8.4.9", "8.4.99", "9.7", "9.7.4"])
-def test_a_version_asked_for_is_the_version_sent(synthesise: Callable[..., Templates], version: str) -> None:
+def test_the_requested_version_is_returned(synthesise: Callable[..., Templates], version: str) -> None:
     templates = synthesise(engine_version=version)
     assert templates.only("AWS::RDS::DBInstance")["EngineVersion"] == version
     family = "mysql" + ".".join(version.split(".")[:2])
@@ -190,7 +190,7 @@ def test_a_region_without_root_certificates_is_refused() -> None:
         from_context({}, "us-gov-west-1")
 
 
-def test_admin_is_a_name_and_no_reserved_word() -> None:
+def test_admin_is_an_allowed_username() -> None:
     assert from_context({"database_username": "admin"}).database_username == "admin"
 
 
@@ -210,7 +210,7 @@ def test_all_faults_are_named_at_once_without_a_traceback_or_a_template(
 
 
 @pytest.mark.parametrize("context", [(), ("-c", "env=prod", "-c", "egress=nat")], ids=["dev", "prod-nat"])
-def test_a_synth_has_nothing_to_say(context: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_synthesis_prints_no_warning(context: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> None:
     out = tmp_path_factory.mktemp("out")
     env = {key: value for key, value in environment().items() if not key.startswith("AWS_")}
     done = subprocess.run(

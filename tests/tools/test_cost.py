@@ -1,4 +1,4 @@
-"""The estimate counts what the templates hold."""
+"""The estimate counts the resources of the templates."""
 
 from tools import cost
 

@@ -1,4 +1,4 @@
-"""Which database server the local runs use, and what is said where MySQL cannot be had."""
+"""Which database server the local runs use, and what is said where MySQL cannot be installed."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def test_its_files_are_found_where_each_release_of_debian_has_them(
     assert server.share == tmp_path / "usr/share" / expected
 
 
-def test_a_server_that_is_not_known_is_refused() -> None:
+def test_an_unknown_database_is_refused() -> None:
     command = [sys.executable, "-m", "tools.install"]
     env = environment() | {"DATABASE": "postgresql"}
     finished = subprocess.run(command, cwd=ROOT, env=env, text=True, capture_output=True)
@@ -56,7 +56,7 @@ def test_a_server_that_is_not_known_is_refused() -> None:
     assert finished.stderr == "DATABASE=postgresql: expected one of mysql, mariadb\n"
 
 
-def test_where_mysql_cannot_be_had_mariadb_is_unpacked_and_the_reason_said(
+def test_mariadb_is_unpacked_with_the_reason_when_mysql_cannot_be_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE", "mysql")
@@ -72,7 +72,7 @@ def test_where_mysql_cannot_be_had_mariadb_is_unpacked_and_the_reason_said(
     assert unpacked == [(["mariadb-server-core", "mariadb-client-core"], tmp_path)]
 
 
-def test_where_neither_can_be_had_the_error_says_what_to_install(
+def test_the_error_says_what_to_install_when_neither_can_be_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE", "mysql")

@@ -1,4 +1,4 @@
-"""The pictures are those that the templates of now make, and legible."""
+"""The pictures are those that the present templates make, and legible."""
 
 import itertools
 import re

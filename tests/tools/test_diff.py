@@ -1,4 +1,4 @@
-"""What a pull request is told that a deploy would change."""
+"""What a pull request shows of what a deploy would change."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from tools import diff
 from tools.commands import ROOT, environment
 
 
-def test_what_differs_is_shown_by_cdk_and_what_does_not_is_named(
+def test_changed_stacks_are_shown_by_cdk_and_unchanged_ones_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     after = diff._synthesise(ROOT, "dev", tmp_path / "after")
@@ -37,7 +37,7 @@ def test_what_differs_is_shown_by_cdk_and_what_does_not_is_named(
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 @pytest.mark.parametrize("arguments", [[], ["no-such-revision"]])
-def test_a_base_that_is_none_is_refused(arguments: list[str]) -> None:
+def test_an_unknown_base_revision_is_refused(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "tools.diff", *arguments]
     refused = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert refused.returncode == 1

@@ -1,4 +1,4 @@
-"""The load: every invocation is counted, however it ends."""
+"""The load counts every invocation, however it ends."""
 
 import threading
 from itertools import count
