@@ -30,7 +30,10 @@ FAILURES: Final = {
 """
 
 DATABASE_EVENTS: Final = ["availability", "deletion", "failover", "failure", "low storage", "recovery"]
-"""Categories of RDS's events that are passed on (RDS user guide, "Amazon RDS event categories")."""
+"""Categories of RDS's events that are passed on.
+
+https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Events.Messages.html
+"""
 
 ROTATION_GRACE_DAYS: Final = 2
 FIVE_MINUTES: Final = cdk.Duration.minutes(5)

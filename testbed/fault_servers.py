@@ -242,7 +242,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def error_packet(errno: int, sequence: int) -> bytes:
-    """MySQL's error packet (client/server protocol, ERR_Packet)."""
+    """MySQL's error packet (https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_err_packet.html)."""
     body = b"\xff" + struct.pack("<H", errno) + b"#HY000" + b"told by the test"
     return len(body).to_bytes(3, "little") + bytes([sequence]) + body
 
@@ -263,12 +263,18 @@ def refuse_query(errno: int) -> Answer:
 
 
 def answer_without_rows(connection: socket.socket) -> None:
-    """An OK packet, without rows, in answer to a query (client/server protocol, OK_Packet)."""
+    """An OK packet, without rows, in answer to a query.
+
+    https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_ok_packet.html
+    """
     connection.sendall(b"\x07\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00")
 
 
 def _result_set(*values: bytes) -> bytes:
-    """One row of text, as MySQL answers a query (client/server protocol, Text Resultset)."""
+    """One row of text, as MySQL answers a query.
+
+    https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_query_response_text_resultset.html
+    """
     definition = b"\x03def\x00\x00\x00\x01c\x00\x0c\x2d\x00\xff\x00\x00\x00\xfd\x00\x00\x00\x00\x00"
     end = b"\xfe\x00\x00\x02\x00"
     row = b"".join(bytes([len(value)]) + value for value in values)

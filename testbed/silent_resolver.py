@@ -59,12 +59,13 @@ def _receive(resolver: socket.socket, record: str) -> None:
         if record:
             with Path(record).open("a") as file:
                 file.write(_name(question) + "\n")
-            # The question again, as a response with the code 3, no such name (RFC 1035, section 4.1.1).
+            # The question again, as a response with the code 3, no such name (RFC 1035, section 4.1.1,
+            # https://www.rfc-editor.org/rfc/rfc1035).
             resolver.sendto(question[:2] + b"\x81\x83" + question[4:], client)
 
 
 def _name(question: bytes) -> str:
-    """The name asked for (RFC 1035, section 4.1.2)."""
+    """The name asked for (https://www.rfc-editor.org/rfc/rfc1035, section 4.1.2)."""
     labels, position = [], 12
     while size := question[position]:
         labels.append(question[position + 1 : position + 1 + size].decode())

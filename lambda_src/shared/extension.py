@@ -3,8 +3,8 @@
 The extension serves this execution environment alone, on localhost, and caches what it
 reads; so both values are asked of it on every invocation and nothing is cached here.
 
-Sources: Systems Manager user guide, "Using Parameter Store parameters in AWS Lambda
-functions"; Secrets Manager user guide, "Use Secrets Manager secrets in Lambda functions".
+Sources: https://docs.aws.amazon.com/systems-manager/latest/userguide/ps-integration-lambda-extensions.html and
+https://docs.aws.amazon.com/secretsmanager/latest/userguide/retrieving-secrets_lambda.html.
 """
 
 import os
@@ -188,7 +188,8 @@ def _session_token(operation: str) -> str:
     """The function's session token, read at every call so that it is never stale.
 
     Under SnapStart Lambda does not put it into the environment; the SDK's credential
-    chain finds it there (Systems Manager user guide).
+    chain finds it there
+    (https://docs.aws.amazon.com/systems-manager/latest/userguide/ps-integration-lambda-extensions.html).
 
     Raises:
         ConfigurationError: an HTTP header cannot carry it.

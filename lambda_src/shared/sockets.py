@@ -96,7 +96,8 @@ def tls_context(authorities: str, deadline: Deadline, largest_answer: int) -> ss
     DeadlineSSLSocket.largest_answer = largest_answer
     context = ssl.create_default_context(cadata=authorities)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # RDS's certificates name the host as a subject alternative name; common names are not checked (RFC 9525).
+    # RDS's certificates name the host as a subject alternative name; common names are not checked
+    # (https://www.rfc-editor.org/rfc/rfc9525).
     context.hostname_checks_common_name = False
     context.sslsocket_class = DeadlineSSLSocket
     return context

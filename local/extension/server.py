@@ -68,7 +68,7 @@ class ExtensionEmulator(ThreadingHTTPServer):
 
     def _parameter(self, query: list[tuple[str, str]]) -> tuple[int, str]:
         given = dict(reversed(query))
-        # Of version and label only the first counts (Systems Manager user guide).
+        # Of version and label only the first counts (docs/extension.md).
         selector = next((f":{value}" for key, value in query if key in ("version", "label")), "")
         name, decrypt = given.get("name", ""), given.get("withDecryption", "false").lower() == "true"
         return self._cached(

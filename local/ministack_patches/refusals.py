@@ -52,7 +52,10 @@ def check_instance_update(identifier: str, old: Properties, new: Properties) -> 
 
 
 def check_instance_delete(identifier: str) -> None:
-    """Refuse to delete an instance that is protected (RDS API reference, DeleteDBInstance)."""
+    """Refuse to delete an instance that is protected.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_DeleteDBInstance.html
+    """
     if rds._instances.get(identifier, {}).get("DeletionProtection") in (True, "true"):
         raise ValueError("Cannot delete protected DB Instance, please disable deletion protection and try again.")
 

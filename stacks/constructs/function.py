@@ -151,7 +151,8 @@ class LeastPrivilegeFunction(lambda_.Function):
         )
         reason = (
             "Lambda makes the interfaces, with ids that nobody knows before. IAM takes this form for exactly these "
-            "calls (Lambda developer guide), and the function's own code is denied them."
+            "calls (https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html), and the function's own code "
+            "is denied them."
         )
         self.wide_policies.append((interfaces, ON_INTERFACES, reason))
         describe = self.allow_on_all_resources(

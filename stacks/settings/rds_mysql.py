@@ -21,7 +21,10 @@ INSTANCE_MEMORY_GIB: Final[Mapping[str, int]] = {
     for family in families
     for size, gib in sizes.items()
 }
-"""Memory of the instance classes offered, in GiB (RDS user guide, "Hardware specifications")."""
+"""Memory of the instance classes offered, in GiB.
+
+https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Concepts.DBInstanceClass.Summary.html
+"""
 
 
 SERIES: Final = ("5.7", "8.0", "8.4", "9.7")
@@ -40,7 +43,10 @@ whole memory gives 85.
 
 
 def name_faults(name: str, value: str, longest: int, taken: frozenset[str]) -> list[str]:
-    """Return what RDS for MySQL refuses in a name, if anything (RDS API reference, CreateDBInstance)."""
+    """Return what RDS for MySQL refuses in a name, if anything.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_CreateDBInstance.html
+    """
     if not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{longest - 1}}}", value):
         return [f"{name}={value}: a letter, then letters, digits or underscores, {longest} in all at the most"]
     if value.lower() in RESERVED_WORDS or (value.lower().endswith("_schema") and name == "database_name"):

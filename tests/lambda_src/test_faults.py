@@ -535,7 +535,7 @@ def test_a_server_that_asks_for_a_file_gets_none(harness: Harness, tmp_path: Pat
 
     def ask(connection: socket.socket) -> None:
         nonlocal received
-        body = b"\xfb" + str(file).encode()  # LOCAL INFILE Request (client/server protocol).
+        body = b"\xfb" + str(file).encode()  # A LOCAL INFILE request, as MySQL's protocol has it.
         connection.sendall(len(body).to_bytes(3, "little") + b"\x01" + body)
         received = connection.recv(65536)
 

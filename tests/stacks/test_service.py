@@ -340,7 +340,7 @@ def test_every_module_has_the_bytecode_of_its_source_bound_by_hash(synthesised_p
     assert python
     hashed = subprocess.run([python, "-c", program], input=given, capture_output=True, text=True, check=True).stdout
     for name, digest in zip(sources, json.loads(hashed), strict=True):
-        # Flags 0b01: bound to the source by hash, and not checked when it is loaded (PEP 552).
+        # Flags 0b01: bound to the source by hash, and not checked when it is loaded (https://peps.python.org/pep-0552/).
         content = bytecode[bytecode_of(name)]
         assert content[4:8] == b"\x01\x00\x00\x00"
         assert content[8:16].hex() == digest
