@@ -37,7 +37,7 @@ def up(debug_port: int = 0) -> None:
     print(
         "\n".join(f"{name} = {value}" for name, value in outputs.items()),
         "\nNow, in any shell:",
-        f"  . {EXPORTS}",
+        f"  . {shlex.quote(str(EXPORTS))}",
         f"  aws lambda invoke --function-name {outputs['FunctionName']} /dev/stdout",
         "`make down` ends it.",
         sep="\n",

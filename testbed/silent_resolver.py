@@ -21,7 +21,9 @@ def command(*arguments: str, record: str = "") -> list[str]:
 
     With `record`, the path of a file, each question is written there and answered: no such name.
     """
-    namespace = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    # A user without privileges has those in a user namespace, and stays the same user.
+    own_user = [] if os.geteuid() == 0 else ["--map-current-user", "--keep-caps"]
+    namespace = ["unshare", "--net", *own_user]
     return [*namespace, sys.executable, __file__, record, *arguments]
 
 

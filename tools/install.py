@@ -114,9 +114,23 @@ def _virtual_environment(target: Path, python: Path, requirements: Path) -> str:
         _run(target / "bin" / "python", "-m", "pip", "install", "--quiet", "pip", env=env)
         del env["PYTHONPATH"]
     _pip_install(target / "bin" / "python", requirements, env)
+    if " " in str(target):
+        start_scripts_by_sh(target / "bin")
     return (
         f"Python {_run(target / 'bin' / 'python', '-c', 'import platform; print(platform.python_version())').strip()}"
     )
+
+
+def start_scripts_by_sh(folder: Path) -> None:
+    """Make the scripts of packages start in a folder whose path has a space, which a `#!` line cannot have.
+
+    pip does the same for the programs that it generates, and not for scripts that a package brings, as `aws`.
+    """
+    head = f"#!{folder}/python\n".encode()
+    start = f"#!/bin/sh\n'''exec' \"{folder}/python\" \"$0\" \"$@\"\n' '''\n".encode()
+    for script in folder.iterdir():
+        if not script.is_symlink() and (text := script.read_bytes()).startswith(head):
+            script.write_bytes(start + text.removeprefix(head))
 
 
 def _wheel_of_pip() -> Path:
