@@ -1,6 +1,7 @@
 """Every setting, changed on a live environment: applied without a failed invocation, or refused.
 
-CHANGES is the data of both the tests here and docs/changes.md, which a test holds to it.
+`make changes` runs the deploys, which take minutes; the workflow runs it weekly. CHANGES is the data of both the
+tests here and docs/changes.md, which a test holds to it.
 """
 
 import time
@@ -30,8 +31,6 @@ class Change:
     outcome: str
     remark: str = ""
     """What a user must know: an interruption on AWS, an approval that is needed, or the way round."""
-    quick: bool = False
-    """Whether `make test` deploys it; `make changes` deploys all."""
 
 
 CHANGES = [
@@ -52,9 +51,8 @@ CHANGES = [
         APPLIED,
         "Deleting the endpoints needs `APPROVAL=never`. On AWS the functions reach AWS again when their own stacks are "
         "deployed, minutes later; what the extension caches goes on.",
-        quick=True,
     ),
-    Change("database_name", "other", REFUSED, REPLACES, quick=True),
+    Change("database_name", "other", REFUSED, REPLACES),
     Change("database_username", "root_user", REFUSED, REPLACES),
     Change(
         "engine_version",
@@ -112,13 +110,8 @@ def _deploy(cloud: LocalCloud, *context: str, approval: str = "destructive") -> 
         cloud.cdk(*line[1:], f"--app={assembly(*context)}")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(each, marks=[] if each.quick else pytest.mark.changes, id=f"{each.setting}={each.value}")
-        for each in CHANGES
-    ],
-)
+@pytest.mark.changes
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: f"{change.setting}={change.value}")
 def test_a_change_is_applied_without_a_failed_invocation_or_leaves_all_as_it_was(
     cloud: LocalCloud, outputs: dict[str, str], invoke: Callable[[], dict[str, Any]], change: Change
 ) -> None:
@@ -166,6 +159,7 @@ def table() -> str:
     return "".join(rows)
 
 
+@pytest.mark.changes
 def test_an_accounts_small_limit_refuses_any_reservation_and_none_is_needed() -> None:
     with local_cloud("limit", concurrency_limit=10) as cloud:
         cloud.bootstrap()
