@@ -87,7 +87,7 @@ class Migrator:
         Raises:
             MigrationError: a file was changed after it was applied, a statement failed, or another deploy
                 holds the lock. What was applied before stays applied and recorded.
-            InvocationError: the database or Secrets Manager failed; the same again goes on from there.
+            InvocationError: the database or Secrets Manager failed; the next deploy goes on from there.
         """
         self._deadline.start(min(self._environment.budget, remaining - 1))
         try:

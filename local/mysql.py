@@ -26,10 +26,7 @@ RDS_MASTER_PRIVILEGES: Final = (
     "CREATE TEMPORARY TABLES, LOCK TABLES, EXECUTE, REPLICATION SLAVE, REPLICATION CLIENT, CREATE VIEW, "
     "SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, CREATE USER, EVENT, TRIGGER"
 )
-"""What RDS gives the master user.
-
-https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.MasterAccounts.html
-"""
+"""Of the master user (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.MasterAccounts.html)."""
 
 
 RDS_ADMINISTRATION: Final = (
@@ -37,10 +34,7 @@ RDS_ADMINISTRATION: Final = (
     "GRANT ALL ON *.* TO rdsadmin@localhost",
     "CREATE DEFINER=rdsadmin@localhost PROCEDURE mysql.rds_kill(IN thread BIGINT) KILL thread",
 )
-"""RDS's own account, and how a master user there ends a connection.
-
-https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/mysql-stored-proc-ending.html
-"""
+"""RDS's own account and procedure (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/mysql-stored-proc-ending.html)."""
 
 
 class MySQLError(Exception):

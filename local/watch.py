@@ -34,7 +34,7 @@ class Watcher:
 
     def run(self) -> None:
         """Apply edits and print logs until it is interrupted."""
-        print(f"watching {', '.join(SYNTHESISED)}; an interrupt ends it, and the cloud goes on", flush=True)
+        print(f"watching {', '.join(SYNTHESISED)}; Ctrl-C ends this, and the cloud keeps running", flush=True)
         while True:
             self.step()
             time.sleep(PAUSE)

@@ -26,14 +26,10 @@ FAILURES: Final = {
     "DependencyUnavailableError": (5, "The extension, AWS or the database did not answer in time, again and again."),
     "QueryFailedError": (5, "The database answers the function's queries with errors."),
 }
-"""For each error class of lambda_src/shared/errors.py: the number in five minutes that raises the alarm, and why.
-"""
+"""For each error class of lambda_src/shared/errors.py: the number in five minutes that raises the alarm, and why."""
 
 DATABASE_EVENTS: Final = ["availability", "deletion", "failover", "failure", "low storage", "recovery"]
-"""Categories of RDS's events that are passed on.
-
-https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Events.Messages.html
-"""
+"""Categories of RDS's events (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Events.Messages.html)."""
 
 ROTATION_GRACE_DAYS: Final = 2
 FIVE_MINUTES: Final = cdk.Duration.minutes(5)

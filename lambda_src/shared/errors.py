@@ -1,7 +1,4 @@
-"""The ways an invocation can fail. The caller sees the class's name as the error's type.
-
-Several modules raise them.
-"""
+"""The ways an invocation can fail. The caller sees the class's name as the error's type."""
 
 
 class InvocationError(Exception):

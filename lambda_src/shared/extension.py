@@ -34,7 +34,7 @@ many."""
 
 
 class UnexplainedRefusalError(ConfigurationError):
-    """The extension refuses without a reason; AWS tells the reason (`direct_read`)."""
+    """The extension refuses without a reason; AWS gives the reason (`direct_read`)."""
 
 
 class _Refusal(NamedTuple):

@@ -6,7 +6,7 @@ that AWS documents, and reads from AWS (or from the emulated cloud) with the cre
 that botocore finds. `python -m local.extension` serves a handler on a laptop; the local
 cloud starts one for each execution environment, as Lambda does.
 
-What is known of the extension, and from where, stands in docs/extension.md.
+docs/extension.md has what is known of the extension, and the sources.
 """
 
 from local.extension.cache import Cache

@@ -19,7 +19,7 @@ from ministack.services.cloudformation import custom_resource
 
 HEALTH: Final = "/_ministack/health"
 RESPONSE: Final = "/_ministack/cfn-response/"
-"""Where a custom resource tells its result; the rest of the path is a random token, as in AWS's signed address."""
+"""Where a custom resource sends its result; the rest of the path is a random token, as in AWS's signed address."""
 
 Scope = dict[str, Any]
 

@@ -1,7 +1,4 @@
-"""CloudFormation: what it refuses on AWS, and ministack lets through.
-
-Each refusal can go when ministack has it.
-"""
+"""CloudFormation: what it refuses on AWS, and ministack lets through. Each refusal can go when ministack has it."""
 
 import json
 import os

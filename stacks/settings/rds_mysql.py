@@ -21,10 +21,7 @@ INSTANCE_MEMORY_GIB: Final[Mapping[str, int]] = {
     for family in families
     for size, gib in sizes.items()
 }
-"""Memory of the instance classes offered, in GiB.
-
-https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Concepts.DBInstanceClass.Summary.html
-"""
+"""In GiB (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Concepts.DBInstanceClass.Summary.html)."""
 
 
 SERIES: Final = ("5.7", "8.0", "8.4", "9.7")

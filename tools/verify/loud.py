@@ -16,10 +16,7 @@ ROTATION_WAIT = 300
 FAILOVER_WAIT = 600
 """Seconds; RDS says that a failover takes one to two minutes."""
 CLOUDTRAIL_WAIT = 1200
-"""Seconds; CloudTrail delivers an event within about five minutes, on average.
-
-https://docs.aws.amazon.com/awscloudtrail/latest/userguide/how-cloudtrail-works.html
-"""
+"""Seconds (https://docs.aws.amazon.com/awscloudtrail/latest/userguide/how-cloudtrail-works.html: five minutes)."""
 ANSWER_WAIT = 120
 """Seconds, after the database is available again, until callers are answered."""
 ALARM_WAIT = 60
