@@ -77,7 +77,7 @@ class Services:
     def stop(self) -> None:
         """End what was started."""
         self._end(self._aws)
-        self.mysql.stop()
+        self.mysql.kill()
 
     def calls(self) -> Mapping[str, int]:
         """What AWS was asked so far, by action."""

@@ -18,7 +18,7 @@ from local.signals import set_up_terminal
 from tools.commands import LOCAL, ROOT
 from tools.load import Load
 
-PARAMETER_TTL: Final = 5
+PARAMETER_TTL: Final = 3
 """Seconds; shorter than the default of five minutes, so that the demo is quick."""
 PARAMETER_TTL_SETTING: Final = f"parameter_ttl={PARAMETER_TTL}"
 INVOCATIONS: Final = 100
@@ -120,7 +120,7 @@ class Demo:
                 return self.cloud.log().count("credentials.refreshed")
 
             rotations = killed = 0
-            with self._load(4) as load:
+            with self._load(2) as load:
                 # After two rotations, the cached password of every environment is stale.
                 while rotations < 5 or (not refreshed() and rotations < 9):
                     self.cloud.client("secretsmanager").rotate_secret(SecretId=self.outputs["DatabaseSecretArn"])
@@ -133,7 +133,7 @@ class Demo:
                     if cut:
                         killed += cut
                         self._happened("cut connections", f"{cut} cut")
-                    time.sleep(0.5)
+                    self._wait_for_invocations(load, 20)
             print(
                 f"    {rotations} rotations and {killed} connections cut: {load.made} invocations, "
                 f"{load.failed} failed, {refreshed()} read the secret around the cache"
@@ -230,6 +230,10 @@ class Demo:
                 for name in ("GetParameter", "GetSecretValue")
             }
         )
+
+    def _wait_for_invocations(self, load: Load, number: int) -> None:
+        enough = load.made + number
+        self._wait_until(lambda: load.made >= enough, 30, "invocations go on")
 
     def _wait_for_rotation(self) -> None:
         """Until the pending version is the current one."""

@@ -137,6 +137,13 @@ class MySQLServer:
                 self._process.wait()
             self._process = None
 
+    def kill(self) -> None:
+        """End the server at once, which takes a second less than `stop`; its data is not used again."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
     def log(self) -> str:
         """Return the server's log so far."""
         return (self.folder / "log").read_text(errors="replace")

@@ -54,7 +54,7 @@ def install() -> None:
 def stop_servers() -> None:
     """End every server that was made."""
     for server in _servers.values():
-        server.stop()
+        server.kill()
 
 
 def _create(logical_id: str, props: Properties, stack: str) -> Created:
@@ -88,7 +88,7 @@ def _delete(physical_id: str, props: Properties) -> None:
     _delete_record(physical_id, props)
     server = _servers.pop(physical_id, None)
     if server:
-        server.stop()
+        server.kill()
     if managed:
         secretsmanager.delete_secret_in_process(managed["SecretArn"])
 

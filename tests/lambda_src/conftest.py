@@ -62,7 +62,7 @@ def server() -> Iterator[Server]:
     try:
         yield server
     finally:
-        mysql.stop()
+        mysql.kill()
         shutil.rmtree(folder)
 
 

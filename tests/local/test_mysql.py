@@ -42,4 +42,4 @@ def test_a_server_starts_in_a_folder_that_other_users_cannot_enter(closed_folder
                 cursor.execute("CALL mysql.rds_kill(CONNECTION_ID())")
         assert "[ERROR]" not in server.log()
     finally:
-        server.stop()
+        server.kill()
