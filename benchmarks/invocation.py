@@ -68,15 +68,15 @@ def profile(services: Services) -> Result:
     spent: Counter[str] = Counter()
     for (file, _, name), (_, _, own, _, callers) in marshal.loads(written.read_bytes()).items():  # noqa: S302 - ours
         if file != "~":
-            spent[_room(file, services)] += own
+            spent[_library(file, services)] += own
         elif any(each in name for each in WAITS):
             spent[WAITING] += own
         else:
             for (caller, _, _), (_, _, part, _) in callers.items():
-                spent[_room(caller, services)] += part
-    return Result(", ".join(f"{room} {seconds / spent.total():.0%}" for room, seconds in spent.most_common()))
+                spent[_library(caller, services)] += part
+    return Result(", ".join(f"{library} {seconds / spent.total():.0%}" for library, seconds in spent.most_common()))
 
 
-def _room(file: str, services: Services) -> str:
+def _library(file: str, services: Services) -> str:
     library = next((name for part, name in LIBRARIES.items() if part in file), None)
     return library or ("our own modules" if file.startswith(str(services.package)) else "the rest")

@@ -22,7 +22,7 @@ from tools.commands import ROOT
 Template = dict[str, Any]
 Weaken = Callable[[Template], None]
 
-TESTS = [f"tests/stacks/test_{room}.py" for room in ("network", "database", "service", "monitoring")]
+TESTS = [f"tests/stacks/test_{stack}.py" for stack in ("network", "database", "service", "monitoring")]
 
 
 def _resources(template: Template, kind: str, like: str = "") -> list[Any]:

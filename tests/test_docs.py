@@ -12,7 +12,7 @@ from tests.mutations import CODE, MUTANTS
 from tools.commands import ROOT, environment
 from tools.verify.checks import CHECKS, LOUD_CHECKS
 
-ROOMS = "stacks|lambda_src|local|testbed|tests|tools|docs|benchmarks"
+FOLDERS = "stacks|lambda_src|local|testbed|tests|tools|docs|benchmarks"
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -55,7 +55,7 @@ def test_every_path_and_make_target_in_the_documents_exists(document: Path) -> N
         assert target in targets, target
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert link.startswith("https://") or (document.parent / link).exists(), link
-    for path in re.findall(rf"`((?:{ROOMS})/[\w/.-]*)`", text):
+    for path in re.findall(rf"`((?:{FOLDERS})/[\w/.-]*)`", text):
         assert (ROOT / path).exists(), path
     for path in re.findall(r"TESTS=(tests[\w/.]+)", text):
         assert (ROOT / path).exists(), path

@@ -1,4 +1,4 @@
-"""Each folder has one meaning, and no room imports from one above it."""
+"""Each folder has one meaning, and no folder imports from one above it."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 from tools.commands import ROOT
 
-ROOMS = {
+MAY_IMPORT_FROM = {
     "app": {"stacks"},
     "stacks": set(),
     "lambda_src": set(),
@@ -20,9 +20,9 @@ ROOMS = {
     "benchmarks": {"app", "lambda_src", "local", "stacks", "testbed", "tools"},
     "tests": {"app", "benchmarks", "lambda_src", "local", "stacks", "testbed", "tools"},
 }
-"""Each room, and the rooms that it may import from."""
+"""Each folder, and the folders that it may import from."""
 
-FILES = [path for room in ROOMS for path in [*ROOT.glob(f"{room}.py"), *ROOT.glob(f"{room}/**/*.py")]]
+FILES = [path for folder in MAY_IMPORT_FROM for path in [*ROOT.glob(f"{folder}.py"), *ROOT.glob(f"{folder}/**/*.py")]]
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 # lambda_src/ is the root of what runs in Lambda.
 MODULES |= {name.removeprefix("lambda_src."): path for name, path in MODULES.items() if name.startswith("lambda_src.")}
@@ -40,13 +40,13 @@ def _imports(path: Path) -> set[Path]:
     return {MODULES[name] for name in imported if name in MODULES} - {path}
 
 
-def _room(path: Path) -> str:
+def _folder(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_imports_from_its_own_room_and_the_rooms_below(path: Path) -> None:
-    above = {_room(each) for each in _imports(path)} - {_room(path)} - ROOMS[_room(path)]
+def test_a_file_imports_from_its_own_folder_and_the_folders_below(path: Path) -> None:
+    above = {_folder(each) for each in _imports(path)} - {_folder(path)} - MAY_IMPORT_FROM[_folder(path)]
     assert above == set()
 
 
