@@ -1,7 +1,7 @@
 # Every target sets up what it needs, under this folder and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test synth check soak interruptions changes findings mutants package cost diff deploy verify migration bench commands docs format up watch debug down clean lock certificates install checkov
+.PHONY: help demo test synth check soak interruptions changes findings mutants package cost diff deploy verify migration bench commands docs format up watch debug down clean lock certificates install development checkov
 
 # make 3.81, which macOS ships, starts a simple command itself and looks it up on its own path, not on the exported one.
 # With another shell than its default it leaves every command to the shell.
@@ -34,16 +34,16 @@ check: checkov ## What CI runs: format, lint, types, tests
 	@mypy
 	@python -m pytest --numprocesses auto --dist loadfile --cov
 
-soak: install ## 20,000 invocations with faults at random
+soak: development ## 20,000 invocations with faults at random
 	@python -m pytest -m soak -s
 
-interruptions: install ## End make demo and make up with every signal at every step
+interruptions: development ## End make demo and make up with every signal at every step
 	@python -m pytest -m "interruptions or not interruptions" tests/local/test_commands.py -k however
 
-changes: install ## Change every setting on a live environment, and fail every deploy once
+changes: development ## Change every setting on a live environment, and fail every deploy once
 	@python -m pytest -m "changes or not changes" tests/local/test_changes.py tests/local/test_failures.py
 
-mutants: install ## Weaken the hardening one way at a time, and see each noticed
+mutants: development ## Weaken the hardening one way at a time, and see each noticed
 	@python -m tests.mutations
 
 findings: checkov ## Scan the templates; print what is found and why it stays
@@ -69,17 +69,17 @@ verify: install ## Check every promise on a deployed environment: make verify EN
 migration: ## Make the next file of migrations/: make migration NAME=add_priority_to_note
 	@python3 -m tools.migration $(NAME)
 
-format: install ## Put the code in its format
+format: development ## Put the code in its format
 	@ruff format .
 	@ruff check --fix .
 
-up: install ## Leave the application running in a local cloud; writes .local/env
+up: development ## Leave the application running in a local cloud; writes .local/env
 	@python -m local up
 
-watch: install ## As make up; then apply each edit, and print the functions' logs
+watch: development ## As make up; then apply each edit, and print the functions' logs
 	@python -m local watch
 
-debug: install ## As make watch, with a port where a debugger attaches to the serving function
+debug: development ## As make watch, with a port where a debugger attaches to the serving function
 	@python -m local debug
 
 down: ## End what `make up` started
@@ -88,11 +88,13 @@ down: ## End what `make up` started
 clean: down ## Remove all that was installed or made
 	@rm -rf .venv .local node_modules cdk.out .mypy_cache .ruff_cache .pytest_cache .coverage
 
-lock: install ## Choose the newest versions that pyproject.toml allows, and pin them by hash
+lock: development ## Choose the newest versions that pyproject.toml allows, and pin them by hash
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  --python-version 3.11 pyproject.toml -o requirements.txt
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  --python-version 3.11 pyproject.toml lambda_src/requirements.in --group dev -o requirements-dev.txt
+	@uv pip compile -q --universal --generate-hashes --custom-compile-command "make lock" --constraints requirements-dev.txt \
+	  --python-version 3.11 pyproject.toml lambda_src/requirements.in --group tools -o tools/requirements.txt
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  --python-version 3.11 --group node -o tools/requirements-node.txt
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
@@ -104,21 +106,24 @@ lock: install ## Choose the newest versions that pyproject.toml allows, and pin 
 	@uv pip compile -q --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 	  --python-version 3.11 lambda_src/requirements.in -o lambda_src/requirements.txt
 
-certificates: install ## Write RDS's root certificates anew, from AWS's trust stores
+certificates: development ## Write RDS's root certificates anew, from AWS's trust stores
 	@python -m tools.root_certificates
 
 install:
 	@python3 -m tools.install
 
+development:
+	@python3 -m tools.install development
+
 docs: checkov ## Write the generated tables and pictures of README and docs/
 	@PYTHONPATH=lambda_src python -W ignore -m tests.documents
 
 bench: ## Measure everything; writes docs/performance.md
-	@python3 -m tools.install bench
+	@python3 -m tools.install development bench
 	@PYTHONPATH=lambda_src python -W ignore -m benchmarks
 
 commands: install ## Measure make demo, test and check in a fresh clone
 	@python -m benchmarks.commands
 
 checkov:
-	@python3 -m tools.install checkov
+	@python3 -m tools.install development checkov

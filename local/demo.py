@@ -15,6 +15,7 @@ from local.cloud import CloudError, LocalCloud
 from local.demo_page import page
 from local.recording import Event, Lane, Recording, Step
 from local.signals import set_up_terminal
+from tools.aws import invoke
 from tools.commands import LOCAL, ROOT
 from tools.load import Load
 
@@ -159,11 +160,11 @@ class Demo:
             )
 
     def _load(self, callers: int) -> Load:
-        def invoke() -> str | None:
-            error: str | None = self._lambda.invoke(FunctionName=self.function_name).get("FunctionError")
+        def error_type() -> str:
+            error: str = self._result()["error"]
             return error
 
-        return Load(invoke, callers)
+        return Load(error_type, callers)
 
     def show_denied(self) -> None:
         """Which error the caller gets when a permission is missing."""
@@ -176,7 +177,7 @@ class Demo:
             iam.detach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
             self._happened("changes", "the function's policy is taken away")
             self._wait_until(self._fails, PARAMETER_TTL + 5, "the cached value runs out")
-            error = json.loads(self._lambda.invoke(FunctionName=self.function_name)["Payload"].read())
+            error = self._result()["answer"]
             print(f"    {error['errorType']}: {error['errorMessage']}")
             _check(error["errorType"] == "ConfigurationError", "the error says that an operator must act")
             self.recording.summary.append(f"without its policy: {error['errorType']}")
@@ -209,13 +210,16 @@ class Demo:
         self.recording.events.append(Event(time.time(), lane, what))
 
     def _invoke(self) -> Mapping[str, Any]:
-        result = self._lambda.invoke(FunctionName=self.function_name)
-        payload: dict[str, Any] = json.loads(result["Payload"].read())
-        _check("FunctionError" not in result, f"the function answers: {payload.get('errorMessage')}")
-        return payload
+        result = self._result()
+        answer: dict[str, Any] = result["answer"]
+        _check(not result["error"], f"the function answers: {answer.get('errorMessage')}")
+        return answer
 
     def _fails(self) -> bool:
-        return "FunctionError" in self._lambda.invoke(FunctionName=self.function_name)
+        return bool(self._result()["error"])
+
+    def _result(self) -> dict[str, Any]:
+        return invoke(self._lambda, self.function_name)
 
     def _upstream_calls(self) -> Counter[str]:
         """Return how often AWS was asked for the two values, from the record of API calls."""

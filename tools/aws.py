@@ -1,5 +1,7 @@
-"""What the commands that ask AWS share: the shell's session, and which answers are no answers."""
+"""What the commands that ask AWS share: the shell's session, and what an answer says."""
 
+import base64
+import json
 import os
 from typing import Any, Final
 
@@ -17,6 +19,26 @@ def session() -> Any:
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-region.html
     """
     return boto3.Session(region_name=os.environ.get("AWS_REGION"))
+
+
+def invoke(client: Any, function: str) -> dict[str, Any]:
+    """Invoke a function, and read the whole answer: only then is the connection used again.
+
+    Args:
+        client: boto3's, of Lambda.
+        function: name or ARN, with or without an alias.
+
+    Returns:
+        `answer`, the payload; `error`, empty when there is none; `log`, the log's last 4 KB as text; `version`, which
+        answered.
+    """
+    result = client.invoke(FunctionName=function, LogType="Tail")
+    return {
+        "answer": json.loads(result["Payload"].read()),
+        "error": result.get("FunctionError", ""),
+        "log": base64.b64decode(result.get("LogResult", "")).decode(errors="replace"),
+        "version": result["ExecutedVersion"],
+    }
 
 
 def is_denied(error: Any) -> bool:

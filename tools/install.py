@@ -28,6 +28,7 @@ BENCH: Final = LOCAL / "bench"
 """The benchmarks' virtual environment: only what they compare with."""
 BASE_PYTHON: Final = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
 """Not `sys.executable`, which may be in the environment that is being replaced."""
+DEVELOPMENT: Final = ROOT / "requirements-dev.txt"
 NODE: Final = 22
 """The oldest Node.js that CDK supports without a warning."""
 _wheel = threading.Lock()
@@ -35,7 +36,7 @@ _wheel = threading.Lock()
 
 
 def main() -> None:
-    """Install what is missing or out of date; and `checkov` or `bench` where they are asked for."""
+    """Install what is missing or out of date; and `development`, `checkov` or `bench` where they are asked for."""
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or later is needed; this is {sys.version.split()[0]}: apt-get install python3.11")
     TEMPORARY.mkdir(parents=True, exist_ok=True)
@@ -49,6 +50,8 @@ def main() -> None:
             parts.append(lambda: _made(database_server.folder(), database_server.install, *sources))
     except ValueError as error:
         sys.exit(str(error))
+    if "development" in sys.argv[1:]:
+        parts[0] = _development
     if "checkov" in sys.argv[1:]:
         parts.append(lambda: _environment_made(CHECKOV, "tests/requirements-checkov.txt"))
     if "bench" in sys.argv[1:]:
@@ -65,10 +68,22 @@ def main() -> None:
 
 def _command_line() -> None:
     """CDK's command line runs on Node.js, which comes from a Python package where there is none."""
-    _environment_made(VENV, "requirements-dev.txt")
+    locks = (ROOT / "tools" / "requirements.txt", DEVELOPMENT)
+    _made(VENV, lambda target: _virtual_environment(target, BASE_PYTHON, locks[0]), *locks)
     if not _node_on_path():
         _made(VENV / "node", _node, ROOT / "tools" / "requirements-node.txt")
     _made(ROOT / "node_modules", _node_modules, ROOT / "package-lock.json")
+
+
+def _development() -> None:
+    """Add to the same environment what tests, checks and documents need: half of all that is installed."""
+    _command_line()
+    _made(VENV / "development", _packages_added, DEVELOPMENT)
+
+
+def _packages_added(target: Path) -> str:
+    _pip_install(VENV, DEVELOPMENT)
+    return "tests, checks and documents"
 
 
 def _made(target: Path, make: Callable[[Path], str], *sources: Path) -> None:
@@ -108,14 +123,10 @@ def _environment_made(target: Path, requirements: str, python: Path = BASE_PYTHO
 def _virtual_environment(target: Path, python: Path, requirements: Path) -> str:
     has_pip = not subprocess.run([python, "-c", "import ensurepip"], stderr=subprocess.DEVNULL).returncode
     _run(python, "-m", "venv", *([] if has_pip else ["--without-pip"]), target)
-    env = environment()
     if not has_pip:
-        env["PYTHONPATH"] = str(_wheel_of_pip())
+        env = environment() | {"PYTHONPATH": str(_wheel_of_pip())}
         _run(target / "bin" / "python", "-m", "pip", "install", "--quiet", "pip", env=env)
-        del env["PYTHONPATH"]
-    _pip_install(target / "bin" / "python", requirements, env)
-    if " " in str(target):
-        start_scripts_by_sh(target / "bin")
+    _pip_install(target, requirements)
     return (
         f"Python {_run(target / 'bin' / 'python', '-c', 'import platform; print(platform.python_version())').strip()}"
     )
@@ -142,10 +153,12 @@ def _wheel_of_pip() -> Path:
     return next(wheels.glob("usr/share/python-wheels/pip-*.whl"))
 
 
-def _pip_install(python: Path, requirements: Path, env: Mapping[str, str]) -> None:
+def _pip_install(target: Path, requirements: Path) -> None:
     # Not compiled: the first synth compiles the part of CDK's 300 MB that it uses.
     options = "-m pip install --quiet --require-hashes --no-deps --no-compile --requirement"
-    _run(python, *options.split(), requirements, env=env)
+    _run(target / "bin" / "python", *options.split(), requirements)
+    if " " in str(target):
+        start_scripts_by_sh(target / "bin")
 
 
 def _node_on_path() -> bool:
@@ -157,7 +170,7 @@ def _node_on_path() -> bool:
 
 
 def _node(target: Path) -> str:
-    _pip_install(VENV / "bin" / "python", ROOT / "tools" / "requirements-node.txt", environment())
+    _pip_install(VENV, ROOT / "tools" / "requirements-node.txt")
     return f"Node {_run('node', '--version').strip()}"
 
 

@@ -1,6 +1,5 @@
 """The deployed function, and how it is invoked."""
 
-import base64
 import json
 import time
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import tools.aws
 from local.cloud import ACCOUNT, LocalCloud
 
 
@@ -22,10 +22,9 @@ def invoke(cloud: LocalCloud, outputs: dict[str, str]) -> Callable[[], dict[str,
     client = cloud.client("lambda")
 
     def invoke() -> dict[str, Any]:
-        result = client.invoke(FunctionName=outputs["FunctionName"], LogType="Tail")
-        log = base64.b64decode(result.get("LogResult", "")).decode()
-        payload: dict[str, Any] = json.loads(result["Payload"].read())
-        return {"error": result.get("FunctionError"), "log": log, "version": result["ExecutedVersion"]} | payload
+        result = tools.aws.invoke(client, outputs["FunctionName"])
+        answer: dict[str, Any] = result.pop("answer")
+        return result | answer
 
     return invoke
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import tools.aws
 from local.cloud import CloudError, LocalCloud
 from stacks.settings import Settings
 from tests.conftest import assembly, local_cloud
@@ -168,4 +169,4 @@ def test_an_accounts_small_limit_refuses_any_reservation_and_none_is_needed() ->
         # Repeat the failed deploy without its cause.
         cloud.deploy(assembly=assembly("reserved_concurrency=0"))
         function = cloud.outputs("Dev-Service")["FunctionName"]
-        assert "FunctionError" not in cloud.client("lambda").invoke(FunctionName=function)
+        assert not tools.aws.invoke(cloud.client("lambda"), function)["error"]

@@ -12,6 +12,7 @@ from local.__main__ import DEBUG_PORT
 from local.cloud import LocalCloud
 from local.mysql import free_port
 from tests.conftest import assembly, local_cloud
+from tools.aws import invoke
 from tools.commands import ROOT
 
 QUERIES = ROOT / "lambda_src" / "queries.py"
@@ -80,9 +81,7 @@ def test_a_breakpoint_in_the_sources_stops_the_deployed_function(cloud: LocalClo
     (line,) = [number for number, text in enumerate(QUERIES.read_text().splitlines(), 1) if "found = {" in text]
     name = cloud.outputs("Dev-Service")["FunctionName"]
     answers: list[Any] = []
-    invocation = threading.Thread(
-        target=lambda: answers.append(json.load(cloud.client("lambda").invoke(FunctionName=name)["Payload"]))
-    )
+    invocation = threading.Thread(target=lambda: answers.append(invoke(cloud.client("lambda"), name)["answer"]))
     debugger = Debugger(cloud.debug_port)
     try:
         debugger.ask("initialize", adapterID="debugpy", pathFormat="path")

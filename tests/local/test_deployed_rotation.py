@@ -1,10 +1,10 @@
 """The deployed rotation under a steady load of invocations, none of which fails."""
 
-import base64
 import json
 import re
 import time
 
+import tools.aws
 from local.cloud import LocalCloud
 from tests.local.conftest import wait_for_rotation
 from tools.load import Load
@@ -27,12 +27,11 @@ def test_twenty_rotations_under_load_fail_no_invocation(cloud: LocalCloud, outpu
     started = time.monotonic()
     versions = set()
 
-    def invoke() -> str | None:
-        result = client.invoke(FunctionName=outputs["FunctionName"], LogType="Tail")
-        log = base64.b64decode(result.get("LogResult", "")).decode()
-        failed.extend([log] if "FunctionError" in result else [])
+    def invoke() -> str:
+        result = tools.aws.invoke(client, outputs["FunctionName"])
+        log, error = str(result["log"]), str(result["error"])
+        failed.extend([log] if error else [])
         refreshed.extend([log] if "credentials.refreshed" in log else [])
-        error: str | None = result.get("FunctionError")
         return error
 
     with Load(invoke, ENVIRONMENTS) as load:

@@ -16,6 +16,7 @@ import pytest
 
 from local.cloud import CloudError, LocalCloud
 from tests.conftest import assembly, local_cloud
+from tools.aws import invoke
 from tools.commands import ROOT, environment
 
 pytestmark = pytest.mark.changes
@@ -112,8 +113,8 @@ def test_a_deploy_that_fails_is_repeated_and_succeeds(cloud: LocalCloud, env: st
         _deploy(cloud, right, env, stack)
         assert _status(cloud, env, stack) == "CREATE_COMPLETE"
     name = cloud.outputs(f"{env.capitalize()}-Service")["FunctionName"]
-    invoke = cloud.client("lambda").invoke
-    assert "FunctionError" not in invoke(FunctionName=name)
+    client = cloud.client("lambda")
+    assert not invoke(client, name)["error"]
     for stack in STACKS:
         logs.create_log_group(logGroupName=TAKEN)
         with pytest.raises(CloudError, match="already exists"):
@@ -124,11 +125,11 @@ def test_a_deploy_that_fails_is_repeated_and_succeeds(cloud: LocalCloud, env: st
             _run(cloud, _commands("When a rollback fails", env, stack))
             _wait_for_status(cloud, env, stack, "UPDATE_ROLLBACK_COMPLETE")
         assert _status(cloud, env, stack) == "UPDATE_ROLLBACK_COMPLETE"
-        assert "FunctionError" not in invoke(FunctionName=name)
+        assert not invoke(client, name)["error"]
         logs.delete_log_group(logGroupName=TAKEN)
         _deploy(cloud, changed, env, stack)
         assert _status(cloud, env, stack) in ("UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
-        assert "FunctionError" not in invoke(FunctionName=name)
+        assert not invoke(client, name)["error"]
 
 
 def test_permissions_that_are_late_are_waited_for(env: str) -> None:
@@ -145,7 +146,7 @@ def test_permissions_that_are_late_are_waited_for(env: str) -> None:
             # The first rotation fails until the rotation function may read the secret, and is repeated.
             assert ("createSecret failed" in log) == (folder == right)
         name = cloud.outputs(f"{env.capitalize()}-Service")["FunctionName"]
-        assert "FunctionError" not in cloud.client("lambda").invoke(FunctionName=name)
+        assert not invoke(cloud.client("lambda"), name)["error"]
 
 
 def test_after_a_rollback_the_same_code_and_an_alias_moved_by_hand_are_deployed(cloud: LocalCloud, env: str) -> None:
@@ -163,7 +164,7 @@ def test_after_a_rollback_the_same_code_and_an_alias_moved_by_hand_are_deployed(
         _deploy(cloud, _failing(right, env, "Service"), env, "Service")
     logs.delete_log_group(logGroupName=TAKEN)
     _deploy(cloud, right, env, "Service")
-    assert "FunctionError" not in client.invoke(FunctionName=name)
+    assert not invoke(client, name)["error"]
     _deploy(cloud, changed, env, "Service")
-    assert "FunctionError" not in client.invoke(FunctionName=name)
+    assert not invoke(client, name)["error"]
     assert second != "1"

@@ -1,6 +1,5 @@
 """The schema is migrated in a deploy before the new version takes traffic, and never backwards."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pymysql
 import pytest
 
+import tools.aws
 from local.cloud import CloudError, LocalCloud
 from local.demo import next_version
 from tests.conftest import assembly
@@ -46,12 +46,10 @@ def test_a_migration_that_fails_fails_the_deploy_and_the_corrected_one_goes_on(
     (tree / "migrations" / MIGRATION).write_text(right)
     _deploy(cloud, tree)
     after = invoke()
-    assert (after["error"], after["schemaVersion"]) == (None, 2)
+    assert (after["error"], after["schemaVersion"]) == ("", 2)
     # Expand, migrate, contract: the version before answers on the schema after.
-    previous = cloud.client("lambda").invoke(
-        FunctionName=outputs["FunctionName"].replace(":live", f":{before['version']}")
-    )
-    assert json.loads(previous["Payload"].read())["database"] == "devDB"
+    previous = outputs["FunctionName"].replace(":live", f":{before['version']}")
+    assert tools.aws.invoke(cloud.client("lambda"), previous)["answer"]["database"] == "devDB"
 
 
 def test_code_that_needs_a_later_schema_fails_its_smoke_test(
@@ -91,7 +89,7 @@ def test_the_schemas_password_rotates_too(cloud: LocalCloud, invoke: Callable[[]
     for _ in range(2):
         cloud.client("secretsmanager").rotate_secret(SecretId=secret)
         wait_for_rotation(cloud, secret)
-        answer = json.loads(functions.invoke(FunctionName=migration["FunctionName"])["Payload"].read())
+        answer = tools.aws.invoke(functions, migration["FunctionName"])["answer"]
         assert answer["applied"] == [], answer
 
 

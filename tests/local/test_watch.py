@@ -1,6 +1,5 @@
 """`make watch`: a second after an edit the deployed function runs it, without a synthesis."""
 
-import json
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from local.cloud import CloudError, LocalCloud
 from local.watch import Watcher
 from tests.conftest import local_cloud
 from tools import assemblies
+from tools.aws import invoke
 from tools.commands import ROOT
 
 
@@ -39,7 +39,7 @@ def tree(tmp_path: Path) -> Path:
 
 def _answer(cloud: LocalCloud) -> dict[str, Any]:
     name = cloud.outputs("Dev-Service")["FunctionName"]
-    answer: dict[str, Any] = json.loads(cloud.client("lambda").invoke(FunctionName=name)["Payload"].read())
+    answer: dict[str, Any] = invoke(cloud.client("lambda"), name)["answer"]
     return answer
 
 

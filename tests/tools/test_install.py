@@ -1,10 +1,51 @@
-"""What the installation makes works wherever the clone lies."""
+"""What the installation makes works wherever the clone lies, and each command installs what it imports."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-from tools.install import start_scripts_by_sh
+import pytest
+
+from tools.commands import ROOT
+from tools.install import DEVELOPMENT, start_scripts_by_sh
+
+
+def _pinned(lock: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==([\w.]+)", lock.read_text(), re.MULTILINE))
+
+
+TOOLS = _pinned(ROOT / "tools" / "requirements.txt")
+WITHOUT_THE_REST = f"""
+import importlib, importlib.metadata, sys
+
+installed = set({[*TOOLS]})
+for module, packages in importlib.metadata.packages_distributions().items():
+    if not installed & {{package.lower().replace("_", "-") for package in packages}} and module not in sys.modules:
+        sys.modules[module] = None
+importlib.import_module(sys.argv[1])
+"""
+"""Imports a module where only tools/requirements.txt is installed: the import of anything else fails."""
+
+
+def test_the_tools_have_the_versions_of_the_tests() -> None:
+    assert TOOLS.items() <= _pinned(DEVELOPMENT).items()
+
+
+def _imported(module: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_THE_REST, module]
+    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "module", ["local.demo", "tools.cost", "tools.deploy", "tools.diff", "tools.package", "tools.verify"]
+)
+def test_a_command_without_tests_imports_nothing_that_only_tests_need(module: str) -> None:
+    assert _imported(module).stderr == ""
+
+
+def test_the_import_of_what_only_tests_need_would_fail() -> None:
+    assert "import of yaml halted" in _imported("yaml").stderr
 
 
 def test_a_script_of_a_package_starts_in_a_folder_with_a_space(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """One deployed environment, as AWS's APIs describe it. What is asked once is kept."""
 
-import base64
-import json
 import re
 from collections.abc import Mapping
 from functools import cache, cached_property
@@ -12,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from stacks.service import ALIAS
 from stacks.settings import Settings
+from tools.aws import invoke
 from tools.templates import synthesise
 
 STACKS: Final = ("Network", "Database", "Service", "Monitoring")
@@ -147,14 +146,5 @@ class Deployed:
         }
 
     def invoke(self) -> dict[str, Any]:
-        """Invoke the function as callers do.
-
-        Returns:
-            `answer`, the payload; `error`, empty when there is none; `log`, the log's last 4 KB as text.
-        """
-        result = self.client("lambda").invoke(FunctionName=f"{self.functions['Function']}:{ALIAS}", LogType="Tail")
-        return {
-            "answer": json.loads(result["Payload"].read()),
-            "error": result.get("FunctionError", ""),
-            "log": base64.b64decode(result.get("LogResult", "")).decode(errors="replace"),
-        }
+        """Invoke the function as callers do; returns what `tools.aws.invoke` does."""
+        return invoke(self.client("lambda"), f"{self.functions['Function']}:{ALIAS}")
