@@ -95,10 +95,11 @@ def _drawing(recording: Recording, first: float, last: float) -> str:
 
 
 def _legend(numbers: Mapping[Kind, int], y: float) -> Iterable[str]:
+    yield f'<text x="{LEFT - 8}" y="{y}" text-anchor="end">invocations</text>'
     for place, kind in enumerate(KINDS):
         left = LEFT + 245 * place
         yield f'<rect class="{_class(kind)}" x="{left}" y="{y - 10}" width="11" height="11"/>'
-        yield f'<text x="{left + 18}" y="{y}">{kind}: {numbers.get(kind, 0):,} invocations</text>'
+        yield f'<text x="{left + 18}" y="{y}">{kind}: {numbers.get(kind, 0):,}</text>'
 
 
 def _stacks(stacks: Mapping[str, Counter[str]]) -> Iterable[str]:
