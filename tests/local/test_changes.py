@@ -60,7 +60,7 @@ CHANGES = [
         "9.7",
         APPLIED,
         "Another series needs `APPROVAL=never`, for the parameter group, and `allow_major_version_upgrade`; on AWS the "
-        "database is away for minutes: docs/operations.md.",
+        "database is not available for minutes: docs/operations.md.",
     ),
     Change(
         "extended_support",
@@ -73,7 +73,7 @@ CHANGES = [
     Change("extension_layer_arn", LAYER, APPLIED),
     Change("parameter_ttl", "60", APPLIED),
     Change("secret_ttl", "60", APPLIED),
-    Change("reserved_concurrency", "0", APPLIED, "The account's own limit is then the bound, and so of connections."),
+    Change("reserved_concurrency", "0", APPLIED, "Then the account's limit bounds the function and its connections."),
     Change("release", "gradual", APPLIED, "From the release after this one."),
     Change("alarm_email", "oncall@example.com", APPLIED, "The address must confirm its subscription."),
     Change("runbook", "https://example.com/runbook", APPLIED),
