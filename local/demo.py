@@ -149,7 +149,7 @@ class Demo:
             before = self._invoke()["schemaVersion"]
             tree = next_version(self.cloud.folder / "next")
             self._happened("changes", "a deploy with a migration begins")
-            with self._load(1) as load:
+            with self._load(2) as load:
                 self.cloud.deploy(PARAMETER_TTL_SETTING, root=tree)
             after = self._invoke()["schemaVersion"]
             print(f"    schema version {before}, then {after}; {load.made} invocations, {load.failed} failed")

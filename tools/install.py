@@ -29,6 +29,7 @@ BENCH: Final = LOCAL / "bench"
 BASE_PYTHON: Final = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
 """Not `sys.executable`, which may be in the environment that is being replaced."""
 DEVELOPMENT: Final = ROOT / "requirements-dev.txt"
+"""The packages of tests, checks and documents, and those of tools/requirements.txt."""
 NODE: Final = 22
 """The oldest Node.js that CDK supports without a warning."""
 _wheel = threading.Lock()
@@ -41,7 +42,7 @@ def main() -> None:
         sys.exit(f"Python 3.11 or later is needed; this is {sys.version.split()[0]}: apt-get install python3.11")
     TEMPORARY.mkdir(parents=True, exist_ok=True)
     parts: list[Callable[[], None]] = [
-        _command_line,
+        _development if "development" in sys.argv[1:] else _command_line,
         lambda: _environment_made(CLOUD, "local/requirements.txt", runtime_python() or BASE_PYTHON),
     ]
     sources = [ROOT / "tools" / name for name in ("database_server.py", "debian.py")]
@@ -50,8 +51,6 @@ def main() -> None:
             parts.append(lambda: _made(database_server.folder(), database_server.install, *sources))
     except ValueError as error:
         sys.exit(str(error))
-    if "development" in sys.argv[1:]:
-        parts[0] = _development
     if "checkov" in sys.argv[1:]:
         parts.append(lambda: _environment_made(CHECKOV, "tests/requirements-checkov.txt"))
     if "bench" in sys.argv[1:]:
@@ -68,6 +67,7 @@ def main() -> None:
 
 def _command_line() -> None:
     """CDK's command line runs on Node.js, which comes from a Python package where there is none."""
+    # Made anew when either lock has changed, so that nothing of an older one stays.
     locks = (ROOT / "tools" / "requirements.txt", DEVELOPMENT)
     _made(VENV, lambda target: _virtual_environment(target, BASE_PYTHON, locks[0]), *locks)
     if not _node_on_path():
