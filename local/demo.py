@@ -160,11 +160,7 @@ class Demo:
             )
 
     def _load(self, callers: int) -> Load:
-        def error_type() -> str:
-            error: str = self._result()["error"]
-            return error
-
-        return Load(error_type, callers)
+        return Load(lambda: str(self._result()["error"]), callers)
 
     def show_denied(self) -> None:
         """Which error the caller gets when a permission is missing."""
@@ -176,7 +172,7 @@ class Demo:
         with self._step("take the function's policy away"):
             iam.detach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
             self._happened("changes", "the function's policy is taken away")
-            self._wait_until(self._fails, PARAMETER_TTL + 5, "the cached value runs out")
+            self._wait_until(lambda: bool(self._result()["error"]), PARAMETER_TTL + 5, "the cached value runs out")
             error = self._result()["answer"]
             print(f"    {error['errorType']}: {error['errorMessage']}")
             _check(error["errorType"] == "ConfigurationError", "the error says that an operator must act")
@@ -214,9 +210,6 @@ class Demo:
         answer: dict[str, Any] = result["answer"]
         _check(not result["error"], f"the function answers: {answer.get('errorMessage')}")
         return answer
-
-    def _fails(self) -> bool:
-        return bool(self._result()["error"])
 
     def _result(self) -> dict[str, Any]:
         return invoke(self._lambda, self.function_name)
