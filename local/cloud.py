@@ -46,6 +46,7 @@ class LocalCloud:
         self._state = folder / "cloud.json"
         self._process: subprocess.Popen[bytes] | None = None
         self._connections: set[int] = set()
+        self._synthesis: assemblies.Synthesis | None = None
         self.assembly = folder / "cdk.out"
         """The folder of the synthesis that was deployed last."""
         # The file is empty if the machine stopped while it was written.
@@ -171,8 +172,12 @@ class LocalCloud:
         """
         if "pid" not in self._given:
             return
-        # The CDK command line of a killed `make up` or `make demo`.
-        end_group(self._given.get("command", 0), str(ROOT / "node_modules"))
+        # The CDK command lines of an interrupted or killed `make up` or `make demo`.
+        for command in ("command", "synthesis"):
+            end_group(self._given.get(command, 0), str(ROOT / "node_modules"))
+        if self._synthesis:
+            self._synthesis.process.wait()
+        self._synthesis = None
         if self.is_running:
             os.kill(self._given["pid"], signal.SIGTERM)
             give_up = time.monotonic() + 30
@@ -234,6 +239,22 @@ class LocalCloud:
         self.cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}", cwd=self.folder)
         self._keep(bootstrapped=True)
 
+    def begin_synthesis(self, *context: str, root: Path = ROOT) -> None:
+        """Synthesise a tree, if it was not before, while other things are done. `deploy` waits for it.
+
+        One that was begun before ends first: two at once would fill the same caches twice.
+        """
+        self._finish_synthesis()
+        inputs = assemblies.digest(root, context)
+        if not assemblies.is_kept(inputs):
+            self._synthesis = assemblies.Synthesis(root, context, self.folder / inputs)
+            self._keep(synthesis=self._synthesis.process.pid)
+
+    def _finish_synthesis(self) -> None:
+        if self._synthesis:
+            self._synthesis.finish()
+        self._synthesis = None
+
     def deploy(self, *context: str, assembly: Path | None = None, root: Path = ROOT) -> str:
         """Deploy all stacks of a tree, with `context` as `egress=nat`, or from a folder that a synthesis wrote.
 
@@ -245,6 +266,8 @@ class LocalCloud:
         # Each cloud has its own output folder.
         self.assembly = self.folder / "cdk.out"
         inputs = assemblies.digest(root, context)
+        if self._synthesis and self._synthesis.inputs == inputs:
+            self._finish_synthesis()
         if assemblies.restore(inputs, self.assembly):
             return self.cdk("deploy", "--all", "--require-approval=never", f"--app={self.assembly}", cwd=root)
         options = [f"--output={self.assembly}", *(f"--context={each}" for each in context)]

@@ -43,9 +43,13 @@ class Demo:
         """Take all the steps."""
         with self._step("start an emulated cloud: TLS, signatures and IAM on"):
             self.cloud.start()
-        with self._step("cdk bootstrap"):
+        with self._step("cdk bootstrap (and the start of cdk synth, where it is needed)"):
+            self.cloud.begin_synthesis(PARAMETER_TTL_SETTING)
             self.cloud.bootstrap()
         with self._step("cdk deploy --all: network, database, service, monitoring; a smoke test on the way"):
+            # A later step deploys it. Synthesised there, it would take a core from the invocations.
+            self.next_version = next_version(self.cloud.folder / "next")
+            self.cloud.begin_synthesis(PARAMETER_TTL_SETTING, root=self.next_version)
             self.cloud.deploy(PARAMETER_TTL_SETTING)
             self._lambda = self.cloud.client("lambda")
             self.outputs = self.cloud.outputs("Dev-Service")
@@ -147,10 +151,9 @@ class Demo:
         """A deploy with a migration, and a version of the function that needs it, under invocations."""
         with self._step("deploy a migration and a version that needs it, under invocations"):
             before = self._invoke()["schemaVersion"]
-            tree = next_version(self.cloud.folder / "next")
             self._happened("changes", "a deploy with a migration begins")
             with self._load(2) as load:
-                self.cloud.deploy(PARAMETER_TTL_SETTING, root=tree)
+                self.cloud.deploy(PARAMETER_TTL_SETTING, root=self.next_version)
             after = self._invoke()["schemaVersion"]
             print(f"    schema version {before}, then {after}; {load.made} invocations, {load.failed} failed")
             _check((before, after) == (1, 2), "the new version sees the new schema")

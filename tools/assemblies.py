@@ -3,13 +3,14 @@
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from stacks.constructs.runtime_python import runtime_python
-from tools.commands import CACHE
+from tools.commands import CACHE, environment
 
 SYNTHESISED: Final = (
     "app.py",
@@ -40,14 +41,41 @@ def digest(root: Path, context: Sequence[str]) -> str:
     return found.hexdigest()
 
 
+class Synthesis:
+    """A `cdk synth` that goes on while other things are done."""
+
+    def __init__(self, root: Path, context: Sequence[str], folder: Path) -> None:
+        """Begin it; the folder must not exist."""
+        self._root, self._context, self._folder = root, context, folder
+        self.inputs = digest(root, context)
+        self.process = subprocess.Popen(
+            ["cdk", "synth", "--quiet", f"--output={folder}", *(f"--context={each}" for each in context)],
+            cwd=root,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def finish(self) -> None:
+        """Wait until it ends, and keep what it made, unless it failed or the tree was edited meanwhile."""
+        if self.process.wait() == 0 and digest(self._root, self._context) == self.inputs:
+            keep(self.inputs, self._folder)
+
+
+def is_kept(name: str) -> bool:
+    """Whether there is an assembly of that name."""
+    return (ASSEMBLIES / name).exists()
+
+
 def restore(name: str, target: Path) -> bool:
     """Copy the assembly of that name to a folder; return whether there is one."""
-    kept = ASSEMBLIES / name
-    if not kept.exists():
+    if not is_kept(name):
         return False
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(kept, target)
-    os.utime(kept)
+    shutil.copytree(ASSEMBLIES / name, target)
+    os.utime(ASSEMBLIES / name)
     return True
 
 

@@ -2,7 +2,9 @@
 
 import os
 import re
+import shlex
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from local.cloud import CloudError, LocalCloud
+from local.processes import running
 from local.watch import Watcher
 from tests.conftest import local_cloud
 from tools import assemblies
@@ -133,6 +136,57 @@ def test_a_tree_is_synthesised_again_only_when_it_was_edited(
     LocalCloud(tmp_path / "another").deploy(root=tree)
     LocalCloud(tmp_path / "cloud").deploy("egress=nat", root=tree)
     assert asked == ["--output", "--app", "--output", "--output", "--app", "--app", "--context"]
+
+
+@pytest.fixture
+def cdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in place of CDK's, which copies queries.py of the tree; where to write what it does before."""
+    program = tmp_path / "bin" / "cdk"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\n. "$0.before"\ncp -r lambda_src "${3#--output=}"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(assemblies, "environment", lambda: {"PATH": f"{program.parent}:{os.defpath}"})
+    monkeypatch.setattr(assemblies, "ASSEMBLIES", tmp_path / "assemblies")
+    return tmp_path / "bin" / "cdk.before"
+
+
+def test_a_deploy_takes_what_a_synthesis_before_it_made(
+    cdk: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(LocalCloud, "cdk", lambda _, *arguments, cwd: asked.append(f"{arguments[-1]} in {cwd}"))
+    cdk.write_text("")
+    (tmp_path / "cloud").mkdir()
+    cloud = LocalCloud(tmp_path / "cloud")
+    cloud.begin_synthesis(root=tree)
+    cloud.deploy(root=tree)
+    assert asked == [f"--app={cloud.assembly} in {tree}"]
+    assert (cloud.assembly / "queries.py").read_text() == (tree / "lambda_src" / "queries.py").read_text()
+
+
+def test_a_synthesis_that_fails_or_whose_tree_is_edited_is_not_kept(cdk: Path, tree: Path, tmp_path: Path) -> None:
+    cdk.write_text("exit 1")
+    failed = assemblies.Synthesis(tree, [], tmp_path / "failed")
+    failed.finish()
+    cdk.write_text(f"until [ -e {shlex.quote(str(tmp_path / 'edited'))} ]; do sleep 0.01; done")
+    begun = assemblies.Synthesis(tree, [], tmp_path / "begun")
+    _edit(tree / "lambda_src" / "queries.py", "DemoApp", "DemoApq")
+    (tmp_path / "edited").touch()
+    begun.finish()
+    assert (tmp_path / "begun" / "queries.py").exists()
+    assert failed.inputs == begun.inputs
+    assert not assemblies.is_kept(begun.inputs)
+
+
+def test_a_stopped_cloud_leaves_no_synthesis_running(tree: Path) -> None:
+    with local_cloud("synthesis") as cloud:
+        cloud.begin_synthesis(root=tree)
+        assert cloud._synthesis
+        process = cloud._synthesis.process
+        assert any(each.group == process.pid for each in running())
+        cloud.stop()
+        assert not any(each.group == process.pid for each in running())
+        assert process.returncode == -signal.SIGTERM
 
 
 def test_only_the_assemblies_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
