@@ -19,7 +19,7 @@ from tools.aws import invoke
 from tools.commands import LOCAL, ROOT
 from tools.load import Load
 
-PARAMETER_TTL: Final = 3
+PARAMETER_TTL: Final = 2
 """Seconds; shorter than the default of five minutes, so that the demo is quick."""
 PARAMETER_TTL_SETTING: Final = f"parameter_ttl={PARAMETER_TTL}"
 INVOCATIONS: Final = 100
@@ -250,7 +250,7 @@ class Demo:
         started = time.monotonic()
         while not condition():
             _check(time.monotonic() - started < seconds, what)
-            time.sleep(0.1)
+            time.sleep(0.05)
         return time.monotonic() - started
 
 
