@@ -1,5 +1,6 @@
 """Starts and stops a local cloud, deploys to it, and makes clients for it."""
 
+import atexit
 import json
 import os
 import secrets
@@ -172,12 +173,10 @@ class LocalCloud:
         """
         if "pid" not in self._given:
             return
-        # The CDK command lines of an interrupted or killed `make up` or `make demo`.
+        self._end_synthesis()
+        # The CDK command lines of a killed `make up` or `make demo`.
         for command in ("command", "synthesis"):
             end_group(self._given.get(command, 0), str(ROOT / "node_modules"))
-        if self._synthesis:
-            self._synthesis.process.wait()
-        self._synthesis = None
         if self.is_running:
             os.kill(self._given["pid"], signal.SIGTERM)
             give_up = time.monotonic() + 30
@@ -248,11 +247,18 @@ class LocalCloud:
         inputs = assemblies.digest(root, context)
         if not assemblies.is_kept(inputs):
             self._synthesis = assemblies.Synthesis(root, context, self.folder / inputs)
+            atexit.register(self._end_synthesis)  # The command may be interrupted before it deploys.
             self._keep(synthesis=self._synthesis.process.pid)
 
     def _finish_synthesis(self) -> None:
         if self._synthesis:
             self._synthesis.finish()
+        self._synthesis = None
+
+    def _end_synthesis(self) -> None:
+        if self._synthesis:
+            end_group(self._synthesis.process.pid, str(ROOT / "node_modules"))
+            self._synthesis.process.wait()
         self._synthesis = None
 
     def deploy(self, *context: str, assembly: Path | None = None, root: Path = ROOT) -> str:

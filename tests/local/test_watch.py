@@ -5,6 +5,8 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +189,32 @@ def test_a_stopped_cloud_leaves_no_synthesis_running(tree: Path) -> None:
         cloud.stop()
         assert not any(each.group == process.pid for each in running())
         assert process.returncode == -signal.SIGTERM
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from local.cloud import LocalCloud
+from local.signals import end_on_signals
+
+end_on_signals()
+cloud = LocalCloud(Path(sys.argv[1]))
+cloud.begin_synthesis(root=Path(sys.argv[2]))
+print(cloud._synthesis.process.pid, flush=True)
+cloud._finish_synthesis()
+"""
+
+
+def test_an_interrupted_command_leaves_no_synthesis_running(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "cloud").mkdir()
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "cloud"), str(tree)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        group = int(process.stdout.readline())
+        assert any(each.group == group for each in running())
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not any(each.group == group for each in running())
 
 
 def test_only_the_assemblies_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
