@@ -107,10 +107,16 @@ def assembly(*context: str) -> Path:
     return folder
 
 
+def copied(assembly: Path, target: Path) -> Path:
+    """A copy of an assembly, without the lock files and archives that a deploy from it makes and removes meanwhile."""
+    without = shutil.ignore_patterns("*.lock", ".cache")
+    return Path(shutil.copytree(assembly, target, ignore=without, dirs_exist_ok=True))
+
+
 @pytest.fixture(scope="session")
 def synthesised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what a real synthesis of dev has written, for tests that write into it."""
-    return Path(shutil.copytree(assembly(), tmp_path_factory.mktemp("synthesised") / "dev"))
+    return copied(assembly(), tmp_path_factory.mktemp("synthesised") / "dev")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -6,7 +6,6 @@
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from local.cloud import CloudError, LocalCloud
-from tests.conftest import assembly, local_cloud
+from tests.conftest import assembly, copied, local_cloud
 from tools.aws import invoke
 from tools.commands import ROOT, environment
 
@@ -43,7 +42,7 @@ def cloud(env: str) -> Iterator[LocalCloud]:
 
 def _failing(folder: Path, env: str, stack: str) -> Path:
     """A copy of an assembly in which the stack has one resource more, after all others, that cannot be created."""
-    copy = Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-{stack}-fails"), dirs_exist_ok=True))
+    copy = copied(folder, folder.with_name(f"{folder.name}-{stack}-fails"))
     file = copy / f"{env.capitalize()}-{stack}.template.json"
     template = json.loads(file.read_text())
     others = list(template["Resources"])
