@@ -53,7 +53,7 @@ class Synthesis:
             cwd=root,
             env=environment(),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # When it fails, the deploy synthesises again and says why.
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )

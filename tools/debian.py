@@ -89,6 +89,7 @@ def _unpack(
         options.append(f"Dir::State::status={status or work / 'status'}")
         apt = ["apt-get", "-qq", *(word for option in options for word in ("-o", option))]
         _run(*apt, *update)
+        # A package that is installed already is downloaded too.
         _run(*apt, "install", "--download-only", "--reinstall", "--yes", "--no-install-recommends", *packages)
         for package in sorted((work / "cache" / "archives").glob("*.deb")):
             if package.name.partition("_")[0] in without:
