@@ -76,7 +76,7 @@ def _unpack(
         work = Path(folder)
         for name in ("state/lists/partial", "cache/archives/partial", "unpacked"):
             (work / name).mkdir(parents=True)
-        # Without translations of the packages' descriptions, which are a third of what is read.
+        # Without translations of the packages' descriptions, which nothing here reads.
         options = [f"Dir::State={work / 'state'}", f"Dir::Cache={work / 'cache'}", "Acquire::Languages=none"]
         options += ["APT::Sandbox::User=root", "Debug::NoLocking=1"]
         update = ["update"]
@@ -98,10 +98,10 @@ def _unpack(
         (work / "unpacked").rename(target)
 
 
-def _run(*command: str, cwd: Path = LOCAL) -> str:
+def _run(*command: str) -> str:
     if not shutil.which(command[0]):
         raise DebianError(f"this machine has no {command[0]}")
-    finished = subprocess.run(command, env=environment() | {"LC_ALL": "C"}, cwd=cwd, text=True, capture_output=True)
+    finished = subprocess.run(command, env=environment() | {"LC_ALL": "C"}, cwd=LOCAL, text=True, capture_output=True)
     if finished.returncode:
         lines = [line for line in finished.stderr.splitlines() if line.startswith("E: ")] or [finished.stderr.strip()]
         raise DebianError(f"{command[0]}: {' '.join(lines)}")
