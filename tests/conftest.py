@@ -119,6 +119,23 @@ def synthesised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copied(assembly(), tmp_path_factory.mktemp("synthesised") / "dev")
 
 
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of what is deployed, to edit."""
+    for name in ("app.py", "cdk.json"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("stacks", "lambda_src", "migrations"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    """Replace text that must be in the file."""
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Remove what the workers shared, when all of them have ended."""
     if not hasattr(session.config, "workerinput"):
