@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """The CDK app: reads the settings, and creates and connects the stacks of one environment."""
 
+import json
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import aws_cdk as cdk
 
@@ -35,6 +38,24 @@ def build(app: cdk.App, settings: Settings) -> None:
     cdk.Tags.of(app).add("application", "demoapp")
     cdk.Tags.of(app).add("environment", settings.env)
     acknowledge_findings(app, settings)
+
+
+def lasting_context() -> dict[str, Any]:
+    """Return cdk.json's context: CDK's feature flags, and the environments' lasting settings."""
+    context: dict[str, Any] = json.loads(Path(__file__).with_name("cdk.json").read_text())["context"]
+    return context
+
+
+def templates(**context: str) -> dict[str, dict[str, Any]]:
+    """Return the finished templates of one environment, without packages, by the stack's name without its environment.
+
+    Args:
+        context: overrides cdk.json's, as `-c name=value` does.
+    """
+    given = lasting_context() | context
+    app = cdk.App(context=given | {"aws:cdk:bundling-stacks": []})
+    build(app, from_context(given))
+    return {stack.stack_name.partition("-")[2]: stack.template for stack in app.synth().stacks}
 
 
 def main() -> None:

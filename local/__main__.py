@@ -15,7 +15,7 @@ from typing import Final
 from local.cloud import CloudError, LocalCloud
 from local.signals import set_up_terminal
 from local.watch import Watcher
-from tools.commands import LOCAL
+from operations.commands import LOCAL
 
 UP: Final = LOCAL / "up"
 DEMO: Final = LOCAL / "demo"
@@ -30,7 +30,6 @@ def up(debug_port: int = 0) -> None:
     # An interrupted start is begun again, and so is a cloud without the debugger that is asked for.
     if not cloud.is_bootstrapped or debug_port not in (0, cloud.debug_port):
         _timed("starting the cloud", partial(cloud.start, debug_port=debug_port))
-        cloud.begin_synthesis()
         _timed("cdk bootstrap", cloud.bootstrap)
     _timed("cdk deploy --all", cloud.deploy)
     write_exports(cloud, EXPORTS)

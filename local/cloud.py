@@ -1,6 +1,5 @@
 """Starts and stops a local cloud, deploys to it, and makes clients for it."""
 
-import atexit
 import json
 import os
 import secrets
@@ -20,12 +19,11 @@ import boto3
 import pymysql
 
 from local.certificates import create
+from local.database_server import wanted
+from local.install import CLOUD
 from local.mysql import free_port
 from local.processes import end_group, is_group, is_running, run
-from tools import assemblies
-from tools.commands import LOCAL, ROOT, environment
-from tools.database_server import wanted
-from tools.install import CLOUD
+from operations.commands import LOCAL, ROOT, environment
 
 ACCOUNT: Final = "000000000000"
 REGION: Final = "us-east-1"
@@ -47,7 +45,6 @@ class LocalCloud:
         self._state = folder / "cloud.json"
         self._process: subprocess.Popen[bytes] | None = None
         self._connections: set[int] = set()
-        self._synthesis: assemblies.Synthesis | None = None
         self.assembly = folder / "cdk.out"
         """The folder of the synthesis that was deployed last."""
         # The file is empty if the machine stopped while it was written.
@@ -173,10 +170,8 @@ class LocalCloud:
         """
         if "pid" not in self._given:
             return
-        self._end_synthesis()
-        # The CDK command lines of a killed `make up` or `make demo`.
-        for command in ("command", "synthesis"):
-            end_group(self._given.get(command, 0), str(ROOT / "node_modules"))
+        # The CDK command line of a killed `make up` or `make demo`.
+        end_group(self._given.get("command", 0), str(ROOT / "node_modules"))
         if self.is_running:
             os.kill(self._given["pid"], signal.SIGTERM)
             give_up = time.monotonic() + 30
@@ -238,49 +233,16 @@ class LocalCloud:
         self.cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}", cwd=self.folder)
         self._keep(bootstrapped=True)
 
-    def begin_synthesis(self, *context: str, root: Path = ROOT) -> None:
-        """Synthesise a tree, if it was not before, while other things are done. `deploy` waits for it.
-
-        One that was begun before ends first: two at once would fill the same caches twice.
-        """
-        self._finish_synthesis()
-        inputs = assemblies.digest(root, context)
-        if not assemblies.is_kept(inputs):
-            self._synthesis = assemblies.Synthesis(root, context, self.folder / inputs)
-            atexit.register(self._end_synthesis)  # The command may be interrupted before it deploys.
-            self._keep(synthesis=self._synthesis.process.pid)
-
-    def _finish_synthesis(self) -> None:
-        if self._synthesis:
-            self._synthesis.finish()
-        self._synthesis = None
-
-    def _end_synthesis(self) -> None:
-        if self._synthesis:
-            end_group(self._synthesis.process.pid, str(ROOT / "node_modules"))
-            self._synthesis.process.wait()
-        self._synthesis = None
-
     def deploy(self, *context: str, assembly: Path | None = None, root: Path = ROOT) -> str:
         """Deploy all stacks of a tree, with `context` as `egress=nat`, or from a folder that a synthesis wrote.
 
-        A tree that was deployed before, to any local cloud, is not synthesised again. Return what CDK printed.
+        Return what CDK printed.
         """
-        if assembly:
-            self.assembly = assembly
-            return self.cdk("deploy", "--all", "--require-approval=never", f"--app={assembly}")
         # Each cloud has its own output folder.
-        self.assembly = self.folder / "cdk.out"
-        inputs = assemblies.digest(root, context)
-        if self._synthesis and self._synthesis.inputs == inputs:
-            self._finish_synthesis()
-        if assemblies.restore(inputs, self.assembly):
-            return self.cdk("deploy", "--all", "--require-approval=never", f"--app={self.assembly}", cwd=root)
-        options = [f"--output={self.assembly}", *(f"--context={each}" for each in context)]
-        printed = self.cdk("deploy", "--all", "--require-approval=never", *options, cwd=root)
-        if assemblies.digest(root, context) == inputs:  # Nothing was edited meanwhile.
-            assemblies.keep(inputs, self.assembly)
-        return printed
+        self.assembly = assembly or self.folder / "cdk.out"
+        source = f"--app={assembly}" if assembly else f"--output={self.assembly}"
+        options = [source, *(f"--context={each}" for each in context)]
+        return self.cdk("deploy", "--all", "--require-approval=never", *options, cwd=root)
 
     def destroy(self) -> str:
         """Destroy all stacks, as they were synthesised for the last deploy, and return what CDK printed."""

@@ -1,7 +1,6 @@
 """`make demo`: deploys, invokes, rotates, migrates, breaks, repairs and destroys, step by step."""
 
 import json
-import shutil
 import sys
 import time
 from collections import Counter
@@ -15,9 +14,10 @@ from local.cloud import CloudError, LocalCloud
 from local.demo_page import page
 from local.recording import Event, Lane, Recording, Step
 from local.signals import set_up_terminal
-from tools.aws import invoke
-from tools.commands import LOCAL, ROOT
-from tools.load import Load
+from operations.application import copy_application
+from operations.aws import invoke
+from operations.commands import LOCAL
+from operations.load import Load
 
 PARAMETER_TTL: Final = 2
 """Seconds; shorter than the default of five minutes, so that the demo is quick."""
@@ -43,13 +43,9 @@ class Demo:
         """Take all the steps."""
         with self._step("start an emulated cloud: TLS, signatures and IAM on"):
             self.cloud.start()
-        with self._step("cdk bootstrap (and the start of cdk synth, where it is needed)"):
-            self.cloud.begin_synthesis(PARAMETER_TTL_SETTING)
+        with self._step("cdk bootstrap"):
             self.cloud.bootstrap()
         with self._step("cdk deploy --all: network, database, service, monitoring; a smoke test on the way"):
-            # A later step deploys it. Synthesised there, it would take a core from the invocations.
-            self.next_version = next_version(self.cloud.folder / "next")
-            self.cloud.begin_synthesis(PARAMETER_TTL_SETTING, root=self.next_version)
             self.cloud.deploy(PARAMETER_TTL_SETTING)
             self._lambda = self.cloud.client("lambda")
             self.outputs = self.cloud.outputs("Dev-Service")
@@ -153,7 +149,7 @@ class Demo:
             before = self._invoke()["schemaVersion"]
             self._happened("changes", "a deploy with a migration begins")
             with self._load(2) as load:
-                self.cloud.deploy(PARAMETER_TTL_SETTING, root=self.next_version)
+                self.cloud.deploy(PARAMETER_TTL_SETTING, root=next_version(self.cloud.folder / "next"))
             after = self._invoke()["schemaVersion"]
             print(f"    schema version {before}, then {after}; {load.made} invocations, {load.failed} failed")
             _check((before, after) == (1, 2), "the new version sees the new schema")
@@ -256,12 +252,7 @@ class Demo:
 
 def next_version(folder: Path) -> Path:
     """Write a copy of what is deployed, with one migration more and queries that need it; return the folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for name in ("app.py", "cdk.json"):
-        shutil.copy(ROOT / name, folder)
-    for name in ("stacks", "lambda_src", "migrations"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_application(folder)
     newest = max((folder / "migrations").iterdir())
     number = int(newest.name[:4]) + 1
     (folder / "migrations" / f"{number:04}_add_priority_to_note.sql").write_text(

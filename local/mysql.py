@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from local.certificates import Certificates
-from tools.commands import CACHE
-from tools.database_server import database_server
+from local.database_server import database_server
+from operations.commands import CACHE
 
 SYSTEM_TABLES: Final = CACHE / "system-tables"
 """Data folders with nothing but system tables, to be copied."""

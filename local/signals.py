@@ -5,7 +5,7 @@ import sys
 from types import FrameType
 from typing import Final
 
-from tools.commands import isolate
+from operations.commands import isolate
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

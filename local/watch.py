@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from local.cloud import CloudError, LocalCloud
-from tools.assemblies import SYNTHESISED, application_files
-from tools.commands import ROOT
+from operations.application import APPLICATION, application_files
+from operations.commands import ROOT
 
 PAUSE: Final = 0.2
 """Seconds between two looks at the files."""
@@ -34,7 +34,7 @@ class Watcher:
 
     def run(self) -> None:
         """Apply edits and print logs until it is interrupted."""
-        print(f"watching {', '.join(SYNTHESISED)}; Ctrl-C ends this, and the cloud keeps running", flush=True)
+        print(f"watching {', '.join(APPLICATION)}; Ctrl-C ends this, and the cloud keeps running", flush=True)
         while True:
             self.step()
             time.sleep(PAUSE)

@@ -67,7 +67,7 @@ class ServiceStack(cdk.Stack):
             handler="handler.lambda_handler",
             vpc=network.vpc,
             key=database.key,
-            # A first answer within half a second; less memory would cost the same (docs/performance.md).
+            # A first answer within half a second; less memory would cost the same (proof/performance.md).
             memory_size=512,
             timeout=TIMEOUT,
             reserved_concurrent_executions=settings.reserved_concurrency or None,

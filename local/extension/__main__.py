@@ -9,7 +9,7 @@ from typing import Final
 import local.extension
 from local.extension import Configuration, ExtensionEmulator, Upstream
 from local.signals import end_on_signals
-from tools.commands import LOCAL
+from operations.commands import LOCAL
 
 TOKEN_FILE: Final = LOCAL / "extension-token"
 

@@ -26,7 +26,7 @@ from local.ministack_patches import Created, Properties
 from local.ministack_patches.refusals import check_concurrency
 from local.mysql import free_port
 from local.peer import is_this_user
-from tools.commands import ROOT
+from operations.commands import ROOT
 
 AN_HOUR: Final = 3600
 SOURCES: Final = ROOT / "lambda_src"

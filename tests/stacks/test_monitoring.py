@@ -13,9 +13,8 @@ from shared import errors
 from stacks.monitoring import FAILURES
 from stacks.settings import from_context
 from tests.conftest import Templates
-from tools.commands import ROOT
 
-RUNBOOK = ROOT / "docs" / "runbook"
+RUNBOOK = Path(__file__).parent.parent.parent / "docs" / "runbook"
 
 
 def _alarms(templates: Templates) -> dict[str, dict[str, Any]]:

@@ -1,17 +1,13 @@
 """Wrong settings are refused together, each with what would be right; right ones are used unchanged."""
 
-import json
-import subprocess
 from collections.abc import Callable
 
 import botocore.session
 import pytest
 
-from stacks.constructs.runtime_python import runtime_python
+import app
 from stacks.settings import ENVIRONMENTS, Settings, SettingsError, from_context
 from tests.conftest import Templates
-from tools.commands import ROOT, environment
-from tools.templates import synthesise_anew
 
 AWS_SAMPLE = {
     "vpc_cidr": "172.31.0.0/16",
@@ -56,7 +52,7 @@ def test_an_environment_is_added_by_one_constant(
 ) -> None:
     staging = Settings(env="staging", protect_data=protect_data)
     monkeypatch.setattr("stacks.settings.checks.ENVIRONMENTS", {**ENVIRONMENTS, "staging": staging})
-    templates = Templates(synthesise_anew(env="staging"))
+    templates = Templates(app.templates(env="staging"))
     policies = {each["DeletionPolicy"] for each in templates.resources("AWS::KMS::Key").values()}
     assert policies == {"RetainExceptOnCreate" if protect_data else "Delete"}
     assert templates.only("AWS::RDS::DBInstance")["DBInstanceIdentifier"] == "staging-demoapp"
@@ -193,38 +189,3 @@ def test_a_region_without_root_certificates_is_refused() -> None:
 
 def test_admin_is_an_allowed_username() -> None:
     assert from_context({"database_username": "admin"}).database_username == "admin"
-
-
-def test_all_faults_are_named_at_once_without_a_traceback_or_a_template(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    out = tmp_path_factory.mktemp("out") / "cdk.out"
-    context = ("-c", "vpc_cdir=10.0.0.0/16", "-c", "database_name=1st")
-    refused = subprocess.run(
-        ["cdk", "synth", *context, "--output", out], cwd=ROOT, env=environment(), capture_output=True, text=True
-    )
-    assert refused.returncode == 1
-    assert "vpc_cdir=10.0.0.0/16: unknown setting; did you mean vpc_cidr?" in refused.stderr
-    assert "database_name=1st: a letter" in refused.stderr
-    assert "Traceback" not in refused.stderr
-    assert not list(out.glob("*.template.json"))
-
-
-@pytest.mark.parametrize("context", [(), ("-c", "env=prod", "-c", "egress=nat")], ids=["dev", "prod-nat"])
-def test_a_synthesis_prints_no_warning(context: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> None:
-    out = tmp_path_factory.mktemp("out")
-    env = {key: value for key, value in environment().items() if not key.startswith("AWS_")}
-    done = subprocess.run(
-        ["cdk", "synth", "--quiet", *context, "--output", out], cwd=ROOT, env=env, capture_output=True, text=True
-    )
-    assert done.returncode == 0
-    said = [line for line in (done.stdout + done.stderr).splitlines() if line and not line.startswith("Bundling")]
-    if not runtime_python():
-        assert said.pop(0).startswith("This machine has no Python 3.13: the functions' packages hold no bytecode")
-    assert said[0].startswith("Successfully synthesized to")
-    assert said[1].startswith("Supply a stack id")
-    assert len(said) == 2
-    (report,) = json.loads((out / "validation-report.json").read_text())["pluginReports"]
-    assert (report["conclusion"], report["violations"]) == ("success", [])
-    # What CDK's list of MySQL's versions does not have; stacks/database.py says why.
-    assert {each["ruleName"] for each in report["suppressedViolations"]} == {"E9006"}

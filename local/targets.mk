@@ -1,0 +1,20 @@
+# The application on a laptop.
+
+.PHONY: demo up watch debug down
+
+demo: install ## Deploy, invoke, rotate, break and destroy on a laptop, step by step
+	@python -m local.demo
+
+up: development ## Leave the application running in a local cloud; writes .local/env
+	@python -m local up
+
+watch: development ## As make up; then apply each edit, and print the functions' logs
+	@python -m local watch
+
+debug: development ## As make watch, with a port where a debugger attaches to the serving function
+	@python -m local debug
+
+down: ## End what `make up` started
+	@test ! -x .venv/bin/python || python -m local down
+
+clean: down

@@ -1,0 +1,3 @@
+"""The fixtures of `local.tests.fixtures`."""
+
+pytest_plugins = ["local.tests.fixtures"]

@@ -1,0 +1,211 @@
+"""Fixtures: a real MySQL server, a fake of AWS's two services with the functions between them, and a deployed cloud."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+import operations.aws
+from handler import Application
+from local.certificates import create
+from local.cloud import LocalCloud
+from local.extension import Configuration, ExtensionEmulator, Upstream
+from local.mysql import MySQLServer
+from local.tests.aws import AWS, serve
+from local.tests.functions import (
+    ADMINISTRATOR,
+    CANARY,
+    CONFIG,
+    MASTER_ID,
+    PARAMETER,
+    SECRET_ID,
+    Server,
+    connection_details,
+    make_schema,
+    rotation_variables,
+    start_application,
+    start_rotation,
+)
+from operations import commands
+from operations.commands import LOCAL, ROOT
+
+ASSEMBLIES = LOCAL / f"test-assemblies-{os.getppid() if 'PYTEST_XDIST_WORKER' in os.environ else os.getpid()}"
+"""By the id of the process that started the workers, which removes it at the end."""
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    folder = LOCAL / f"test-mysql-{os.getpid()}"
+    certificates = create(folder / "certificates")
+    data = folder / "data"
+    mysql = MySQLServer(
+        data,
+        certificates,
+        "--require-secure-transport=ON",
+        "--general-log=1",
+        f"--general-log-file={data}/general",
+    )
+    server = Server(mysql, certificates)
+    mysql.create(
+        server.database,
+        server.master,
+        server.master_password,
+        f"CREATE USER {ADMINISTRATOR}@'%' IDENTIFIED BY '{ADMINISTRATOR}'",
+        f"GRANT ALL ON *.* TO {ADMINISTRATOR}@'%' WITH GRANT OPTION",
+    )
+    make_schema(server)
+    try:
+        yield server
+    finally:
+        mysql.kill()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def trusted(server: Server, tmp_path: Path) -> Iterator[None]:
+    """Replace the package's root certificates by those of the throw-away authority."""
+    certificates = tmp_path / "root-certificates.pem"
+    certificates.write_text(f"# us-east-1\n{server.certificates.ca.read_text()}")
+    with mock.patch("shared.database.ROOT_CERTIFICATES", certificates):
+        yield
+
+
+@pytest.fixture
+def aws(server: Server, trusted: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
+    """Both services, reachable by the SDK, with the parameter, the secret and the master's secret.
+
+    The application's users do not exist: the first rotation makes them.
+    """
+    for user in ("demoapp", "demoapp_clone"):
+        server.execute(f"DROP USER IF EXISTS {user}@'%'")
+    aws = AWS()
+    aws.parameters[PARAMETER] = json.dumps(CONFIG)
+    aws.add_secret(MASTER_ID, {"username": server.master, "password": server.master_password})
+    aws.add_secret(SECRET_ID, connection_details(server))
+    with serve(aws) as endpoint:
+        variables = {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "AKIATEST",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_SESSION_TOKEN": CANARY + "token",
+            "ENV": "dev",
+            "APP_CONFIG_PATH": "demoApp/app_config",
+            "CREDS_PATH": SECRET_ID,
+            **rotation_variables(server),
+        }
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        yield aws
+
+
+@pytest.fixture
+def rotate(aws: AWS) -> Callable[[], str]:
+    """Take all four steps of a rotation and return the new version's id."""
+    rotation = start_rotation()
+
+    def rotate() -> str:
+        token = aws.stage_rotation(SECRET_ID)
+        for step in ("createSecret", "setSecret", "testSecret", "finishSecret"):
+            rotation.handle({"Step": step, "SecretId": SECRET_ID, "ClientRequestToken": token}, 60)
+        return token
+
+    return rotate
+
+
+@pytest.fixture
+def environment(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Application]]:
+    """Make an execution environment: an extension of its own, and what the function keeps."""
+    extensions = []
+
+    def make(**environ: str) -> Application:
+        configuration = Configuration.read({**os.environ, **environ, "PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL": "NONE"})
+        extension = ExtensionEmulator(Configuration(**{**vars(configuration), "port": 0}), Upstream(configuration))
+        extension.ready.set()
+        threading.Thread(target=extension.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        extensions.append(extension)
+        monkeypatch.setenv("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", str(extension.server_address[1]))
+        return start_application()
+
+    yield make
+    for extension in extensions:
+        extension.shutdown()
+        extension.server_close()
+
+
+def assembly(*context: str) -> Path:
+    """The folder that `cdk synth` writes with these settings, as `egress=nat`; made once for all workers."""
+    folder = ASSEMBLIES / ("-".join(context).replace("/", "_") or "dev")
+    ASSEMBLIES.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            options = [f"--output={folder}", *(f"--context={each}" for each in context)]
+            subprocess.run(["cdk", "synth", "--quiet", *options], cwd=ROOT, env=commands.environment(), check=True)
+    return folder
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove what the workers shared, when all of them have ended."""
+    if not hasattr(session.config, "workerinput"):
+        shutil.rmtree(ASSEMBLIES, ignore_errors=True)
+
+
+@contextmanager
+def local_cloud(name: str, **start: int) -> Iterator[LocalCloud]:
+    """Start an emulated cloud of the tests' own, with `LocalCloud.start`'s arguments; end and remove it."""
+    cloud = LocalCloud(LOCAL / f"test-{os.getpid()}-{name}")  # Each of pytest's workers has its own.
+    try:
+        cloud.start(**start)
+        yield cloud
+    finally:
+        cloud.stop()
+        shutil.rmtree(cloud.folder)
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[LocalCloud]:
+    """The application, deployed by the real CDK to an emulated cloud of the tests' own."""
+    with local_cloud("shared") as cloud:
+        cloud.bootstrap()
+        cloud.deploy(assembly=assembly())
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def outputs(cloud: LocalCloud) -> dict[str, str]:
+    """What the service's stack says of itself."""
+    return dict(cloud.outputs("Dev-Service"))
+
+
+@pytest.fixture(scope="session")
+def invoke(cloud: LocalCloud, outputs: dict[str, str]) -> Callable[[], dict[str, Any]]:
+    """Invoke the deployed function; its payload, with the error, the log's end and the version beside it."""
+    client = cloud.client("lambda")
+
+    def invoke() -> dict[str, Any]:
+        result = operations.aws.invoke(client, outputs["FunctionName"])
+        answer: dict[str, Any] = result.pop("answer")
+        return result | answer
+
+    return invoke
+
+
+def wait_for_rotation(cloud: LocalCloud, secret_id: str) -> None:
+    """Until the pending version is the current one."""
+    secrets = cloud.client("secretsmanager")
+    give_up = time.monotonic() + 20
+    while ["AWSPENDING"] in secrets.describe_secret(SecretId=secret_id)["VersionIdsToStages"].values():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)

@@ -1,0 +1,109 @@
+"""The functions under test: their database server, their variables and their start."""
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import pymysql
+
+from handler import Application
+from local.certificates import Certificates
+from local.mysql import MySQLServer
+from local.tests import schema
+from rotation import Rotation
+from shared.environment import RotationEnvironment, ServingEnvironment
+
+SECRET_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf"
+MASTER_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-GhIjKl"
+PARAMETER = "/dev/demoApp/app_config"
+CONFIG = {"enableVersion": True, "version": 1, "app": "DemoApp"}
+ADMINISTRATOR = "administrator"
+CANARY = "canary0password"
+
+
+@dataclass(frozen=True)
+class Server:
+    """The running server and how its master and its administrator log in."""
+
+    mysql: MySQLServer
+    certificates: Certificates
+    database: str = "dev_DB"
+    master: str = "myadmin"
+    master_password: str = CANARY + "master"
+
+    def execute(self, *statements: str, user: str = ADMINISTRATOR, password: str = ADMINISTRATOR) -> list[Any]:
+        """Run statements in a connection of their own; the rows of the last."""
+        connection = pymysql.connect(
+            host="localhost",
+            port=self.mysql.port,
+            user=user,
+            password=password,
+            ssl_ca=str(self.certificates.ca),
+            ssl_verify_cert=True,
+            ssl_verify_identity=True,
+            autocommit=True,
+        )
+        with connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    @property
+    def is_mariadb(self) -> bool:
+        """Whether the server is MariaDB rather than MySQL."""
+        return "MariaDB" in self.execute("SELECT VERSION()")[0][0]
+
+    def general_log(self) -> str:
+        """Every statement that reached the server."""
+        return (self.mysql.folder / "general").read_text(errors="replace")
+
+
+def connection_details(server: Server, **changed: object) -> dict[str, object]:
+    """What the secret holds after the deploy and before the first rotation."""
+    return {
+        "engine": "mysql",
+        "host": "localhost",
+        "port": server.mysql.port,
+        "dbname": server.database,
+        "username": "demoapp",
+        "password": CANARY + "first",
+        "masterarn": MASTER_ID,
+    } | changed
+
+
+@dataclass(frozen=True)
+class Context:
+    """Lambda's context object, as far as it is used."""
+
+    remaining_ms: int = 29_500
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.remaining_ms
+
+
+def make_schema(server: Server) -> None:
+    """Create the schema as the migrations do."""
+    server.execute(f"USE {server.database}", *schema.statements())
+
+
+def start_application() -> Application:
+    """Start the function as a cold start does, with the variables of this process."""
+    return Application(ServingEnvironment.read(os.environ))
+
+
+def rotation_variables(server: Server) -> dict[str, str]:
+    """The variables that the stack gives the rotation function."""
+    users = {"username": "demoapp", "privileges": ["SELECT", "INSERT", "UPDATE", "DELETE"]}
+    return {
+        "DATABASE_HOST": "localhost",
+        "DATABASE_PORT": str(server.mysql.port),
+        "DATABASE_NAME": server.database,
+        "MASTER_SECRET_ARN": MASTER_ID,
+        "ROTATED_USERS": json.dumps({SECRET_ID: users, SECRET_ID + "-not-rotated": users}),
+    }
+
+
+def start_rotation() -> Rotation:
+    """Start the rotation function as a cold start does, with the variables of this process."""
+    return Rotation(RotationEnvironment.read(os.environ))

@@ -1,0 +1,119 @@
+"""The whole application, deployed to the local cloud by the real CDK."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from local.cloud import LocalCloud
+from local.tests.fixtures import assembly, wait_for_rotation
+from operations.commands import ROOT
+
+
+def test_the_deployed_function_answers(invoke: Callable[[], dict[str, Any]]) -> None:
+    answer = invoke()
+    assert not answer["error"]
+    config = '{"enableVersion": true, "version": 1, "app": "DemoApp"}'
+    assert answer["message"] == f"DemoApp successfully loaded config {config} and connected to RDS database devDB!"
+    assert answer["database"] == "devDB"
+    assert answer["tlsVersion"] in ("TLSv1.2", "TLSv1.3")
+    assert answer["serverVersion"]
+
+
+def test_the_extension_is_asked_every_time_and_aws_once(
+    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]]
+) -> None:
+    invoke()
+
+    def asked() -> int:
+        attribute = {"AttributeKey": "EventName", "AttributeValue": "GetSecretValue"}
+        return len(cloud.client("cloudtrail").lookup_events(LookupAttributes=[attribute])["Events"])
+
+    before = asked()
+    assert not any(invoke()["error"] for _ in range(20))
+    assert asked() == before
+
+
+def test_the_log_tells_what_happened_and_no_secret(
+    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]], outputs: dict[str, str]
+) -> None:
+    answer = invoke()
+    (line,) = [line for line in answer["log"].splitlines() if "invocation.finished" in line]
+    record = json.loads(line)
+    assert record["outcome"] == "ok"
+    assert record["connection_reused"] is True
+    secret = cloud.client("secretsmanager").get_secret_value(SecretId=outputs["DatabaseSecretArn"])
+    assert record["version_id"] == secret["VersionId"]
+    assert json.loads(secret["SecretString"])["password"] not in (ROOT / cloud.folder / "log").read_text()
+
+
+def test_the_function_logs_in_as_its_own_user_and_not_as_the_master(cloud: LocalCloud, outputs: dict[str, str]) -> None:
+    secret = cloud.client("secretsmanager").get_secret_value(SecretId=outputs["DatabaseSecretArn"])
+    value = json.loads(secret["SecretString"])
+    assert {"engine", "host", "port", "dbname", "username", "password", "masterarn"} == set(value)
+    assert value["username"] in ("demoapp", "demoapp_clone")
+    assert value["engine"] == "mysql"
+
+
+def test_a_rotation_goes_through_the_deployed_function_and_invocations_go_on(
+    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]], outputs: dict[str, str]
+) -> None:
+    secrets = cloud.client("secretsmanager")
+    secret_id = outputs["DatabaseSecretArn"]
+    before = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])
+    secrets.rotate_secret(SecretId=secret_id)
+    wait_for_rotation(cloud, secret_id)
+    after = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])
+    assert {before["username"], after["username"]} == {"demoapp", "demoapp_clone"}
+    assert after["password"] != before["password"]
+    assert not invoke()["error"]
+
+
+def test_deploying_again_changes_nothing(cloud: LocalCloud) -> None:
+    printed = cloud.deploy()
+    assert printed.count("(no changes)") == 4
+
+
+def test_the_diff_is_empty(cloud: LocalCloud) -> None:
+    printed = cloud.cdk("diff", "--all", "--fail", f"--app={assembly()}")
+    assert "Number of stacks with differences: 0" in printed
+
+
+def test_the_database_server_runs_without_privileges_on_localhost_only(cloud: LocalCloud) -> None:
+    (pid_file,) = cloud.folder.glob("*/pid")
+    process = psutil.Process(int(pid_file.read_text()))
+    assert process.uids().real != 0
+    command = process.cmdline()
+    assert "--bind-address=127.0.0.1" in command
+    assert "--require-secure-transport=ON" in command
+    assert pid_file.parent.stat().st_mode & 0o077 == 0
+
+
+def test_the_database_is_where_the_instance_says(cloud: LocalCloud) -> None:
+    (instance,) = cloud.client("rds").describe_db_instances()["DBInstances"]
+    assert instance["MultiAZ"] is True
+    assert instance["Endpoint"]["Address"] == "localhost"
+
+
+def test_a_secret_of_which_a_template_says_nothing_has_a_random_value(cloud: LocalCloud) -> None:
+    secret = {"Type": "AWS::SecretsManager::Secret", "Properties": {"GenerateSecretString": {}}}
+    cloudformation = cloud.client("cloudformation")
+    cloudformation.create_stack(StackName="Random", TemplateBody=json.dumps({"Resources": {"Secret": secret}}))
+    cloudformation.get_waiter("stack_create_complete").wait(StackName="Random", WaiterConfig={"Delay": 1})
+    resource = cloudformation.describe_stack_resource(StackName="Random", LogicalResourceId="Secret")
+    arn = resource["StackResourceDetail"]["PhysicalResourceId"]
+    assert len(cloud.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]) == 32
+    cloudformation.delete_stack(StackName="Random")
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName="Random", WaiterConfig={"Delay": 1})
+
+
+def test_what_the_handler_logs_reaches_an_alarm(cloud: LocalCloud) -> None:
+    filters = cloud.client("logs").describe_metric_filters()["metricFilters"]
+    assert {"ConfigurationError", "SecretAgeHours"} <= {
+        each["metricTransformations"][0]["metricName"] for each in filters
+    }
+    alarms = cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    (topic,) = cloud.client("sns").list_topics()["Topics"]
+    assert len(alarms) > 10
+    assert {action for alarm in alarms for action in alarm["AlarmActions"]} == {topic["TopicArn"]}

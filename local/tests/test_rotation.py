@@ -1,0 +1,501 @@
+"""Rotation between two users: there is always one current version, and its user can always log in."""
+
+import contextlib
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import botocore.exceptions
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from database_users import DatabaseUsers
+from local.mysql import RDS_MASTER_PRIVILEGES
+from local.tests.aws import AWS
+from local.tests.functions import CANARY, MASTER_ID, SECRET_ID, Context, Server, connection_details, start_rotation
+from rotation import Rotation, alternate, lambda_handler
+from shared.errors import ConfigurationError, CredentialsRefusedError, DependencyUnavailableError, QueryFailedError
+
+STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
+PRIVILEGES = "GRANT SELECT, INSERT, UPDATE, DELETE ON `dev\\_DB`.* TO"
+
+
+def _event(step: str, token: str, secret_id: str = SECRET_ID) -> dict[str, str]:
+    return {"Step": step, "SecretId": secret_id, "ClientRequestToken": token}
+
+
+def _rotate(rotation: Rotation, token: str) -> None:
+    for step in STEPS:
+        rotation.handle(_event(step, token), 60)
+
+
+def _logs_in(server: Server, value: dict[str, Any]) -> bool:
+    return bool(server.execute("SELECT 1", user=value["username"], password=value["password"]))
+
+
+def test_the_first_rotation_makes_both_users(aws: AWS, server: Server, rotate: Callable[[], str]) -> None:
+    _, first = aws.current(SECRET_ID)
+    token = rotate()
+    current_token, current = aws.current(SECRET_ID)
+    assert current_token == token
+    assert (first["username"], current["username"]) == ("demoapp", "demoapp_clone")
+    assert _logs_in(server, current)
+    # Handed out before the rotation, and so valid until the one after next.
+    assert _logs_in(server, first)
+
+
+def test_each_rotation_gives_the_other_user_a_new_password(aws: AWS, server: Server, rotate: Callable[[], str]) -> None:
+    seen = [aws.current(SECRET_ID)[1]]
+    for _ in range(4):
+        rotate()
+        seen.append(aws.current(SECRET_ID)[1])
+        assert _logs_in(server, seen[-1])
+        assert _logs_in(server, seen[-2])
+    assert [value["username"] for value in seen] == ["demoapp", "demoapp_clone"] * 2 + ["demoapp"]
+    assert len({value["password"] for value in seen}) == 5
+    with pytest.raises(Exception, match="1045"):
+        _logs_in(server, seen[-3])
+
+
+def test_only_user_and_password_change(aws: AWS, server: Server, rotate: Callable[[], str]) -> None:
+    rotate()
+    _, current = aws.current(SECRET_ID)
+    changed = {"username": current["username"], "password": current["password"]}
+    assert current == connection_details(server) | changed
+
+
+@pytest.mark.parametrize("user", ["demoapp", "demoapp_clone"])
+def test_the_users_have_four_privileges_on_one_database_and_must_use_tls(
+    aws: AWS, server: Server, rotate: Callable[[], str], user: str
+) -> None:
+    rotate()
+    usage, *grants = [row[0] for row in server.execute(f"SHOW GRANTS FOR {user}@'%'")]
+    assert usage.startswith("GRANT USAGE ON *.* TO")
+    assert [grant.startswith(PRIVILEGES) for grant in grants] == [True]
+    assert "GRANT OPTION" not in usage + grants[0]
+    (tls,) = server.execute(f"SELECT ssl_type FROM mysql.user WHERE user = '{user}'")
+    assert tls in (("ANY",), (b"ANY",))
+
+
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_every_step_can_be_repeated(aws: AWS, server: Server, repeats: int) -> None:
+    rotation = start_rotation()
+    token = aws.stage_rotation(SECRET_ID)
+    for step in STEPS:
+        for _ in range(repeats):
+            rotation.handle(_event(step, token), 60)
+    assert aws.current(SECRET_ID)[0] == token
+    assert _logs_in(server, aws.current(SECRET_ID)[1])
+
+
+class Crash(BaseException):
+    """Ends the function at a chosen point."""
+
+
+class Effects:
+    """Counts the effects of a rotation, and ends it before or after the chosen one."""
+
+    def __init__(self, rotation: Rotation, crash_at: int, *, after: bool) -> None:
+        self.count = 0
+        self._crash_at = crash_at
+        self._after = after
+        for owner, names in (
+            (rotation._client, ("put_secret_value", "update_secret_version_stage")),
+            (rotation._database, ("rows",)),
+        ):
+            for name in names:
+                setattr(owner, name, self._counted(getattr(owner, name)))
+
+    def _counted(self, effect: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.count += 1
+            if self.count == self._crash_at and not self._after:
+                raise Crash
+            result = effect(*args, **kwargs)
+            if self.count == self._crash_at:
+                raise Crash
+            return result
+
+        return counted
+
+
+EFFECTS = 13
+"""Of a rotation; a test counts them."""
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("crash_at", range(1, EFFECTS + 1))
+def test_after_a_crash_anywhere_the_retry_ends_well(
+    aws: AWS,
+    server: Server,
+    crash_at: int,
+    after: bool,  # noqa: FBT001
+) -> None:
+    first_token, first = aws.current(SECRET_ID)
+    token = aws.stage_rotation(SECRET_ID)
+    rotation = start_rotation()
+    Effects(rotation, crash_at, after=after)
+    with pytest.raises(Crash):
+        _rotate(rotation, token)
+    # Whatever has happened, what everybody reads is whole: a version from before, or the new one.
+    assert aws.current(SECRET_ID)[0] in (first_token, token)
+    _rotate(start_rotation(), token)
+    current_token, current = aws.current(SECRET_ID)
+    assert current_token == token
+    assert _logs_in(server, current)
+    assert _logs_in(server, first)
+    (_, grant) = server.execute(f"SHOW GRANTS FOR {current['username']}@'%'")
+    assert grant[0].startswith(PRIVILEGES)
+
+
+def test_every_effect_of_a_rotation_is_interrupted_once(aws: AWS) -> None:
+    rotation = start_rotation()
+    effects = Effects(rotation, 0, after=False)
+    _rotate(rotation, aws.stage_rotation(SECRET_ID))
+    assert effects.count == EFFECTS
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_two_invocations_at_once_leave_one_current_version(aws: AWS, server: Server, attempt: int) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    failures: list[BaseException] = []
+
+    def take(step: str, barrier: threading.Barrier, rotation: Rotation) -> None:
+        barrier.wait()
+        try:
+            rotation.handle(_event(step, token), 60)
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    pair = (start_rotation(), start_rotation())
+    for step in STEPS:
+        barrier = threading.Barrier(2)
+        threads = [threading.Thread(target=take, args=(step, barrier, rotation)) for rotation in pair]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    assert [token for token, stages in aws.stages(SECRET_ID).items() if "AWSCURRENT" in stages] == [token]
+    assert _logs_in(server, aws.current(SECRET_ID)[1])
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_of_a_rotation_that_another_invocation_finishes_meanwhile_is_done(
+    aws: AWS, server: Server, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    first, second = start_rotation(), start_rotation()
+    for before in STEPS[: STEPS.index(step)]:
+        first.handle(_event(before, token), 60)
+    current = second._current
+
+    def current_after_the_first_has_finished(secret_id: str) -> dict[str, Any]:
+        for left in STEPS[STEPS.index(step) :]:
+            first.handle(_event(left, token), 60)
+        return current(secret_id)
+
+    monkeypatch.setattr(second, "_current", current_after_the_first_has_finished)
+    second.handle(_event(step, token), 60)
+    assert [token for token, stages in aws.stages(SECRET_ID).items() if "AWSCURRENT" in stages] == [token]
+    assert _logs_in(server, aws.current(SECRET_ID)[1])
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (_event("createsecret", "?"), "unknown step 'createsecret'"),
+        ({}, "unknown step ''"),
+        (
+            _event("createSecret", "?", "arn:nobody"),
+            "arn:nobody: not declared for rotation",
+        ),
+        (_event("createSecret", "not-staged"), "version not-staged is not staged for rotation"),
+        (_event("setSecret", "?", SECRET_ID + "-not-rotated"), "rotation is not enabled"),
+    ],
+)
+def test_an_invalid_event_is_refused_and_changes_nothing(aws: AWS, event: dict[str, str], message: str) -> None:
+    aws.add_secret(SECRET_ID + "-not-rotated", {})
+    before = json.dumps(aws.secrets, default=sorted)
+    with pytest.raises(ConfigurationError, match=message):
+        start_rotation().handle(event, 60)
+    assert json.dumps(aws.secrets, default=sorted) == before
+
+
+@pytest.mark.parametrize("stages", ["AWSPREVIOUS", "CUSTOM"])
+def test_a_version_with_another_label_is_refused(aws: AWS, stages: str) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    aws.secrets[SECRET_ID][token]["Stages"] = {stages}
+    with pytest.raises(ConfigurationError, match=f"not staged for rotation .stages={stages}"):
+        start_rotation().handle(_event("finishSecret", token), 60)
+
+
+def test_a_step_for_the_current_version_does_nothing(aws: AWS, rotate: Callable[[], str]) -> None:
+    token = rotate()
+    before = json.dumps(aws.secrets, default=sorted)
+    _rotate(start_rotation(), token)
+    assert json.dumps(aws.secrets, default=sorted) == before
+
+
+def test_setting_before_creating_is_refused(aws: AWS) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    with pytest.raises(ConfigurationError, match="no such version"):
+        start_rotation().handle(_event("setSecret", token), 60)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"host": "elsewhere"}, "host, another database"),
+        ({"dbname": "mysql"}, "dbname, another database"),
+        ({"masterarn": "arn:other"}, "masterarn, another database"),
+        ({"engine": "mariadb"}, "another database"),
+        ({"username": "myadmin"}, "username, not the other user"),
+        ({"username": "demoapp"}, "not the other user"),
+        ({"password": 1}, "password"),
+        ({"password": "\ud800"}, "password"),
+    ],
+)
+@pytest.mark.parametrize("step", STEPS[1:])
+def test_a_pending_version_with_other_details_is_refused_and_the_next_rotation_begins(
+    aws: AWS, server: Server, changed: dict[str, Any], message: str, step: str
+) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    rotation = start_rotation()
+    rotation.handle(_event("createSecret", token), 60)
+    pending = aws.secrets[SECRET_ID][token]
+    pending["SecretString"] = json.dumps(json.loads(pending["SecretString"]) | changed)
+    before = accounts(server)
+    with pytest.raises(ConfigurationError, match=f"is not usable: {message}; rotate the secret again"):
+        rotation.handle(_event(step, token), 60)
+    assert accounts(server) == before
+    assert aws.stages(SECRET_ID)[token] == set()
+    _rotate(rotation, aws.stage_rotation(SECRET_ID))
+    assert _logs_in(server, aws.current(SECRET_ID)[1])
+
+
+def test_a_missing_master_secret_is_named(aws: AWS) -> None:
+    aws.secrets.pop(MASTER_ID)
+    token = aws.stage_rotation(SECRET_ID)
+    rotation = start_rotation()
+    rotation.handle(_event("createSecret", token), 60)
+    with pytest.raises(ConfigurationError, match="rds!db-GhIjKl: no such version"):
+        rotation.handle(_event("setSecret", token), 60)
+
+
+@pytest.mark.parametrize("text", [CANARY, "[]", '{"username": "a", "username": "b"}', ""])
+def test_a_broken_secret_is_named_and_never_quoted(aws: AWS, text: str) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    rotation = start_rotation()
+    rotation.handle(_event("createSecret", token), 60)
+    (version,) = aws.secrets[MASTER_ID].values()
+    version["SecretString"] = text
+    with pytest.raises(ConfigurationError, match="not a JSON object with each key once") as refused:
+        rotation.handle(_event("setSecret", token), 60)
+    assert CANARY not in repr(refused.value) + repr(refused.value.__context__)
+
+
+def test_a_secret_without_a_current_version_is_a_configuration_error(aws: AWS) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    rotation = start_rotation()
+    rotation.handle(_event("createSecret", token), 60)
+    for version in aws.secrets[SECRET_ID].values():
+        version["Stages"].discard("AWSCURRENT")
+    for step in STEPS[1:]:
+        with pytest.raises(ConfigurationError, match=r"no such version .VersionStage=AWSCURRENT"):
+            rotation.handle(_event(step, token), 60)
+
+
+def accounts(server: Server) -> dict[str, Any]:
+    """All accounts of the server, each with its password's hash and its grants."""
+    rows = server.execute("SELECT user, host, authentication_string FROM mysql.user")
+    return {f"{user}@{host}": (word, server.execute(f"SHOW GRANTS FOR '{user}'@'{host}'")) for user, host, word in rows}
+
+
+HOSTILE = st.sampled_from(
+    ["mysql", "myadmin", "myadmin_clone", "administrator", "root", "sys", "%", "", "demoapp'@'%", "`", MASTER_ID]
+) | st.text(max_size=40)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changed=st.dictionaries(
+        st.sampled_from(["host", "port", "dbname", "username", "masterarn", "password", "engine"]),
+        HOSTILE | st.none() | st.integers() | st.booleans() | st.lists(HOSTILE, max_size=2),
+        min_size=1,
+    ),
+    stage=st.sampled_from(["AWSCURRENT", "AWSPENDING"]),
+)
+def test_who_may_put_the_secret_gains_nothing(aws: AWS, server: Server, changed: dict[str, Any], stage: str) -> None:
+    server.execute("DROP USER IF EXISTS demoapp@'%', demoapp_clone@'%'")
+    aws.secrets.pop(SECRET_ID)
+    details = connection_details(server)
+    aws.add_secret(SECRET_ID, details | (changed if stage == "AWSCURRENT" else {}))
+    token = aws.stage_rotation(SECRET_ID)
+    if stage == "AWSPENDING":
+        value = details | {"username": "demoapp_clone"} | changed
+        aws.secrets[SECRET_ID][token]["SecretString"] = json.dumps(value)
+    before = accounts(server)
+    with contextlib.suppress(ConfigurationError):
+        _rotate(start_rotation(), token)
+    after = accounts(server)
+    made = {name: after.pop(f"{name}@%") for name in ("demoapp", "demoapp_clone") if f"{name}@%" in after}
+    # Every account that was there is as it was; those made have the four privileges and no more.
+    assert after == before
+    for _, grants in made.values():
+        assert [row[0].startswith(("GRANT USAGE ON *.*", PRIVILEGES)) for row in grants] == [True] * 2
+
+
+@pytest.mark.parametrize("user", ["demoapp", "demoapp_clone"])
+@pytest.mark.parametrize(
+    "grant",
+    [
+        f"GRANT {RDS_MASTER_PRIVILEGES} ON *.* TO {{}}@'%' WITH GRANT OPTION",
+        "GRANT CREATE ON `dev\\_DB`.* TO {}@'%'",
+        "GRANT SELECT ON mysql.* TO {}@'%'",
+        "GRANT operators TO {}@'%'",
+    ],
+)
+def test_users_that_exist_with_more_have_exactly_their_privileges_afterwards(
+    aws: AWS, server: Server, user: str, grant: str
+) -> None:
+    server.execute("CREATE ROLE IF NOT EXISTS operators")
+    server.execute(f"CREATE USER {user}@'%' IDENTIFIED BY 'x'", grant.format(user))
+    _rotate(start_rotation(), aws.stage_rotation(SECRET_ID))
+    grants = [row[0] for row in server.execute(f"SHOW GRANTS FOR {user}@'%'")]
+    assert [row.startswith(("GRANT USAGE ON *.*", PRIVILEGES)) for row in grants] == [True, True]
+    server.execute("DROP ROLE operators")
+
+
+def test_a_user_that_the_master_may_not_drop_stays_and_fails_the_rotation(aws: AWS, server: Server) -> None:
+    if server.is_mariadb:
+        pytest.skip("MariaDB has no SYSTEM_USER privilege")
+    server.execute("CREATE USER demoapp_clone@'%' IDENTIFIED BY 'x'", "GRANT ALL ON *.* TO demoapp_clone@'%'")
+    before = accounts(server)
+    with pytest.raises(QueryFailedError, match="1227"):
+        _rotate(start_rotation(), aws.stage_rotation(SECRET_ID))
+    assert accounts(server)["demoapp_clone@%"] == before["demoapp_clone@%"]
+
+
+def test_a_rotation_does_not_touch_the_user_in_use(aws: AWS, server: Server, rotate: Callable[[], str]) -> None:
+    rotate()
+    rotate()
+    _, in_use = aws.current(SECRET_ID)
+    before = len(server.general_log())
+    rotate()
+    statements = [line for line in server.general_log()[before:].splitlines() if f"'{in_use['username']}'@" in line]
+    assert [line for line in statements if "CREATE USER IF NOT EXISTS" not in line and "SHOW GRANTS" not in line] == []
+
+
+def test_a_refused_login_of_the_master_is_a_credentials_error(aws: AWS) -> None:
+    aws.set_current(MASTER_ID, {"username": "myadmin", "password": CANARY + "wrong"})
+    token = aws.stage_rotation(SECRET_ID)
+    rotation = start_rotation()
+    rotation.handle(_event("createSecret", token), 60)
+    with pytest.raises(CredentialsRefusedError) as refused:
+        rotation.handle(_event("setSecret", token), 60)
+    assert CANARY not in str(refused.value)
+
+
+def test_secrets_managers_refusal_names_the_step_and_the_code(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    rotation = start_rotation()
+    token = aws.stage_rotation(SECRET_ID)
+
+    def denied(**_: object) -> None:
+        raise botocore.exceptions.ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetRandomPassword")
+
+    monkeypatch.setattr(rotation._client, "get_random_password", denied)
+    with pytest.raises(Exception, match=r"refused \(step=createSecret, code=AccessDeniedException\)"):
+        rotation.handle(_event("createSecret", token), 60)
+
+
+def test_a_promotion_that_is_refused_is_an_error(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    rotation = start_rotation()
+    token = aws.stage_rotation(SECRET_ID)
+    for step in STEPS[:-1]:
+        rotation.handle(_event(step, token), 60)
+
+    def refused(**_: object) -> None:
+        raise botocore.exceptions.ClientError({"Error": {"Code": "InternalServiceError"}}, "UpdateSecretVersionStage")
+
+    monkeypatch.setattr(rotation._client, "update_secret_version_stage", refused)
+    with pytest.raises(Exception, match=r"step=finishSecret, code=InternalServiceError"):
+        rotation.handle(_event("finishSecret", token), 60)
+
+
+def test_lambda_calls_the_entry_point(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    monkeypatch.setattr("rotation._rotation", start_rotation())
+    for step in STEPS:
+        lambda_handler(_event(step, token), Context())
+    assert aws.current(SECRET_ID)[0] == token
+
+
+def test_no_password_reaches_a_log(
+    aws: AWS, server: Server, rotate: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for _ in range(2):
+        rotate()
+    passwords = {json.loads(version["SecretString"])["password"] for version in aws.secrets[SECRET_ID].values()}
+    assert len(passwords) == 3
+    statements = server.general_log()
+    assert "ALTER USER 'demoapp'" in statements
+    ours = "".join(record.getMessage() + repr(vars(record)) for record in caplog.records)
+    assert "rotation.step" in ours
+    for password in passwords | {server.master_password}:
+        assert password not in ours
+        if not server.is_mariadb:  # MariaDB logs statements as they were sent; MySQL removes passwords.
+            assert password not in statements
+
+
+@pytest.mark.parametrize(("user", "other"), [("demoapp", "demoapp_clone"), ("demoapp_clone", "demoapp")])
+def test_the_two_users_alternate(user: str, other: str) -> None:
+    assert alternate(user) == other
+
+
+def test_a_name_too_long_for_its_clone_is_refused() -> None:
+    assert alternate("a" * 26) == "a" * 26 + "_clone"
+    with pytest.raises(ConfigurationError, match="leaves no room for _clone in 32 characters"):
+        alternate("a" * 27)
+
+
+def test_with_partial_revokes_the_databases_name_is_taken_literally(aws: AWS, server: Server) -> None:
+    if server.is_mariadb:
+        pytest.skip("MariaDB has no partial_revokes")
+    server.execute("SET GLOBAL partial_revokes = ON")
+    try:
+        _rotate(start_rotation(), aws.stage_rotation(SECRET_ID))
+        (_, grant) = server.execute("SHOW GRANTS FOR demoapp_clone@'%'")
+        assert grant[0].startswith("GRANT SELECT, INSERT, UPDATE, DELETE ON `dev_DB`.* TO")
+        user = aws.current(SECRET_ID)[1]
+        server.execute("USE dev_DB", user=user["username"], password=user["password"])
+    finally:
+        server.execute("SET GLOBAL partial_revokes = OFF")
+
+
+@pytest.mark.parametrize(("partial_revokes", "name"), [("ON", "dev_DB"), ("OFF", "dev\\_DB")])
+def test_a_databases_name_has_no_wildcards_however_the_server_reads_it(partial_revokes: str, name: str) -> None:
+    server = mock.Mock()
+    server.rows.return_value = [("partial_revokes", partial_revokes)]
+    assert DatabaseUsers(server, "dev_DB", ["SELECT"])._grant == f"GRANT SELECT ON `{name}`.*"
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), botocore.exceptions.ReadTimeoutError(endpoint_url="https://x")])
+def test_no_answer_from_secrets_manager_is_a_transient_error(
+    aws: AWS, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    rotation = start_rotation()
+    monkeypatch.setattr(rotation._client, "describe_secret", mock.Mock(side_effect=error))
+    with pytest.raises(DependencyUnavailableError, match=r"did not answer \(step=createSecret, cause="):
+        rotation.handle(_event("createSecret", "?"), 60)
+
+
+def test_a_deleted_secret_is_a_configuration_error(aws: AWS) -> None:
+    aws.secrets.pop(SECRET_ID)
+    with pytest.raises(ConfigurationError, match="there is none"):
+        start_rotation().handle(_event("createSecret", "?"), 60)

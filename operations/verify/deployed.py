@@ -1,0 +1,150 @@
+"""One deployed environment, as AWS's APIs describe it. What is asked once is kept."""
+
+import re
+from collections.abc import Mapping
+from functools import cache, cached_property
+from typing import Any, Final
+
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from app import templates
+from operations.aws import invoke
+from stacks.service import ALIAS
+from stacks.settings import Settings
+
+STACKS: Final = ("Network", "Database", "Service", "Monitoring")
+
+
+class EnvironmentMissingError(Exception):
+    """The account and region of the credentials have no such environment."""
+
+
+class Deployed:
+    """An environment's stacks, the resources in them, and the clients to ask about them.
+
+    Args:
+        settings: what this checkout would deploy the environment with.
+        context: the settings given on the command line, by name.
+        session: a boto3 session, whose credentials and region are used.
+
+    Raises:
+        EnvironmentMissingError: a stack of the environment is not there.
+    """
+
+    def __init__(self, settings: Settings, context: Mapping[str, str], session: Any) -> None:
+        self.settings = settings
+        self._context = context
+        self._session = session
+        self.region = str(session.region_name)
+        self.account: str = self.client("sts").get_caller_identity()["Account"]
+        self._resources = {stack: self._resources_of(stack) for stack in STACKS}
+
+    @cache  # noqa: B019 - one environment lives as long as the process
+    def client(self, service: str) -> Any:
+        """A boto3 client with the session's credentials."""
+        return self._session.client(service, config=Config(retries={"mode": "adaptive", "max_attempts": 8}))
+
+    @property
+    def endpoint(self) -> str:
+        """Where calls go: an address of AWS, or the one that AWS_ENDPOINT_URL names."""
+        url: str = self.client("sts").meta.endpoint_url
+        return url
+
+    @property
+    def is_aws(self) -> bool:
+        """Whether the calls go to AWS itself."""
+        return ".amazonaws." in self.endpoint
+
+    def stack_name(self, stack: str) -> str:
+        """The name of a stack of this environment, as Dev-Network."""
+        return f"{self.settings.env.capitalize()}-{stack}"
+
+    def _resources_of(self, stack: str) -> list[dict[str, Any]]:
+        pages = self.client("cloudformation").get_paginator("list_stack_resources")
+        try:
+            return [
+                resource
+                for page in pages.paginate(StackName=self.stack_name(stack))
+                for resource in page["StackResourceSummaries"]
+            ]
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ValidationError":
+                raise
+            raise EnvironmentMissingError(
+                f"{self.stack_name(stack)}: no such stack in account {self.account}, region {self.region}; "
+                f"deploy it with: make deploy ENV={self.settings.env}"
+            ) from None
+
+    def physical_ids(self, kind: str, *stacks: str) -> dict[str, str]:
+        """Physical ids of the resources of one CloudFormation type, by stack and name, as Network/Vpc."""
+        return {
+            f"{stack}/{re.sub('[0-9A-F]{8}$', '', resource['LogicalResourceId'])}": resource["PhysicalResourceId"]
+            for stack in stacks or STACKS
+            for resource in self._resources[stack]
+            if resource["ResourceType"] == kind
+        }
+
+    @cached_property
+    def templates(self) -> dict[str, dict[str, Any]]:
+        """What this checkout would deploy, by stack."""
+        return templates(**{**self._context, "env": self.settings.env})
+
+    @cached_property
+    def functions(self) -> dict[str, str]:
+        """The functions' names, by name in the stacks: Function, Rotation, SmokeTest."""
+        found = self.physical_ids("AWS::Lambda::Function")
+        return {name.partition("/")[2]: function for name, function in found.items()}
+
+    @cached_property
+    def live(self) -> dict[str, Any]:
+        """The configuration of the version that callers invoke."""
+        configuration: dict[str, Any] = self.client("lambda").get_function_configuration(
+            FunctionName=f"{self.functions['Function']}:{ALIAS}"
+        )
+        return configuration
+
+    @cached_property
+    def vpc_id(self) -> str:
+        """The VPC's id."""
+        return self.physical_ids("AWS::EC2::VPC")["Network/Vpc"]
+
+    @cached_property
+    def secret_arns(self) -> list[str]:
+        """The secrets that rotate: the serving function's and the migration function's."""
+        found = self.physical_ids("AWS::SecretsManager::Secret")
+        return [found["Database/Secret"], found["Database/SchemaSecret"]]
+
+    @property
+    def secret_arn(self) -> str:
+        """The serving function's secret."""
+        return self.secret_arns[0]
+
+    @cached_property
+    def key_arn(self) -> str:
+        """The environment's key."""
+        key = self.physical_ids("AWS::KMS::Key")["Database/Key"]
+        arn: str = self.client("kms").describe_key(KeyId=key)["KeyMetadata"]["Arn"]
+        return arn
+
+    @cached_property
+    def instance(self) -> dict[str, Any]:
+        """The database instance, as RDS describes it."""
+        identifier = self.physical_ids("AWS::RDS::DBInstance")["Database/Instance"]
+        (instance,) = self.client("rds").describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
+        found: dict[str, Any] = instance
+        return found
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Of what runs: engine, runtime, the function's version and the extension's layer."""
+        return {
+            "engine": f"{self.instance['Engine']} {self.instance['EngineVersion']}",
+            "runtime": self.live["Runtime"],
+            "function": self.live["Version"],
+            "extension": ", ".join(layer["Arn"] for layer in self.live.get("Layers", [])),
+        }
+
+    def invoke(self) -> dict[str, Any]:
+        """Invoke the function as callers do; returns what `operations.aws.invoke` does."""
+        return invoke(self.client("lambda"), f"{self.functions['Function']}:{ALIAS}")

@@ -1,0 +1,77 @@
+"""Deploys that fail, that go elsewhere, and that are destroyed."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+import operations.aws
+from local.cloud import CloudError, LocalCloud
+from local.tests.fixtures import assembly, local_cloud
+
+
+def test_a_version_that_cannot_answer_fails_the_deploy_and_callers_keep_the_one_before(
+    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]], outputs: dict[str, str]
+) -> None:
+    version = invoke()["version"]
+    parameters = cloud.client("ssm")
+    good = parameters.get_parameter(Name=outputs["ParameterName"])["Parameter"]["Value"]
+    parameters.put_parameter(Name=outputs["ParameterName"], Value="no JSON", Overwrite=True)
+    try:
+        with pytest.raises(CloudError, match="ConfigurationError"):
+            cloud.deploy(assembly=assembly("parameter_ttl=60"))
+    finally:
+        parameters.put_parameter(Name=outputs["ParameterName"], Value=good, Overwrite=True)
+    (stack,) = cloud.client("cloudformation").describe_stacks(StackName="Dev-Service")["Stacks"]
+    assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    answer = invoke()
+    assert not answer["error"]
+    assert answer["version"] == version
+    cloud.deploy(assembly=assembly("parameter_ttl=60"))
+    assert invoke()["version"] != version
+    cloud.deploy(assembly=assembly())
+
+
+@pytest.fixture
+def second_cloud() -> Iterator[LocalCloud]:
+    with local_cloud("second") as cloud:
+        cloud.bootstrap()
+        yield cloud
+
+
+def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud: LocalCloud) -> None:
+    prod = assembly("env=prod", "egress=nat", "database_name=shop", "rotation_days=7")
+    second_cloud.deploy(assembly=prod)
+    function_name = second_cloud.outputs("Prod-Service")["FunctionName"]
+    client = second_cloud.client("lambda")
+    answer = operations.aws.invoke(client, function_name)["answer"]
+    assert answer["database"] == "shop", answer
+    (pid_file,) = second_cloud.folder.glob("*/pid")
+    process = psutil.Process(int(pid_file.read_text()))
+    assert process.is_running()
+    with pytest.raises(CloudError, match="TerminationProtection"):
+        second_cloud.destroy()
+    cloudformation = second_cloud.client("cloudformation")
+    for stack in ("Network", "Database", "Service", "Monitoring"):
+        cloudformation.update_termination_protection(StackName=f"Prod-{stack}", EnableTerminationProtection=False)
+    with pytest.raises(CloudError, match="Cannot delete protected DB Instance"):
+        second_cloud.destroy()
+    second_cloud.client("rds").modify_db_instance(
+        DBInstanceIdentifier="prod-demoapp", DeletionProtection=False, ApplyImmediately=True
+    )
+    second_cloud.destroy()
+    assert not process.is_running()
+    left = cloudformation.describe_stacks()["Stacks"]
+    assert [stack["StackName"] for stack in left] == ["CDKToolkit"]
+    # The logs stay, under fixed names, and are in the way of the next prod until they are deleted.
+    logs = second_cloud.client("logs")
+    for log in ("error", "slowquery"):
+        assert logs.describe_log_groups(logGroupNamePrefix=f"/aws/rds/instance/prod-demoapp/{log}")["logGroups"]
+    with pytest.raises(CloudError, match="already exists"):
+        second_cloud.deploy(assembly=prod)
+    for log in ("error", "slowquery"):
+        logs.delete_log_group(logGroupName=f"/aws/rds/instance/prod-demoapp/{log}")
+    cloudformation.update_termination_protection(StackName="Prod-Database", EnableTerminationProtection=False)
+    second_cloud.deploy(assembly=prod)
+    assert not operations.aws.invoke(client, second_cloud.outputs("Prod-Service")["FunctionName"])["error"]

@@ -1,0 +1,41 @@
+# What shows the promises: minutes where `make test` takes seconds.
+
+.PHONY: prove soak interruptions changes mutants findings cost docs bench commands checkov
+
+PROVE = `make prove` adds proof/: faults, interrupted commands, deploys that fail, scanners, recipes, documents.
+check: PYTEST += --cov
+check: checkov
+
+prove: checkov ## Run the tests of every promise: proof/
+	@$(PYTEST) proof
+
+soak: development ## 20,000 invocations with faults at random
+	@python -m pytest -m soak -s proof/functions
+
+interruptions: development ## End make demo and make up with every signal at every step
+	@python -m pytest -m "interruptions or not interruptions" proof/cloud/test_commands.py -k however
+
+changes: development ## Change every setting on a live environment, and fail every deploy once
+	@python -m pytest -m "changes or not changes" proof/cloud/test_changes.py proof/cloud/test_failures.py
+
+mutants: development ## Weaken the hardening one way at a time, and see each noticed
+	@python -m proof.weakenings
+
+findings: checkov ## Scan the templates; print what is found and why it stays
+	@python -W ignore -m proof.findings
+
+cost: install ## What a month costs, item by item
+	@python -W ignore -m proof.cost
+
+docs: checkov ## Write the generated tables and pictures of README and docs/
+	@PYTHONPATH=lambda_src python -W ignore -m proof.documents
+
+bench: ## Measure everything; writes proof/performance.md
+	@python3 -m proof.install bench
+	@PYTHONPATH=lambda_src python -W ignore -m proof.benchmarks
+
+commands: install ## Measure make demo, test and check in a fresh clone
+	@python -m proof.benchmarks.commands
+
+checkov:
+	@python3 -m proof.install checkov

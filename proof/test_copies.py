@@ -1,0 +1,111 @@
+"""What is left when folders are deleted works: without proof/, and without proof/ and local/."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from operations.commands import CACHE, ROOT, environment
+
+pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+
+
+def _copy(target: Path, *without: str) -> Path:
+    """Copy what git lists, without some folders; with the caches of this clone, so that nothing is downloaded twice."""
+    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT)
+    for name in filter(None, listed.decode().split("\0")):
+        if (ROOT / name).is_file() and name.partition("/")[0] not in without:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    for cache in ("pip", "uv", "npm", "jsii"):
+        if (CACHE / cache).exists():
+            shutil.copytree(CACHE / cache, target / ".local" / "cache" / cache)
+    return target
+
+
+def _run(folder: Path, *command: str, status: int = 0, **variables: str) -> str:
+    """Run a command in a copy as a person's shell would, without this clone's tools; return what it printed."""
+    inherited = {key: value for key, value in environment().items() if "MAKE" not in key and str(ROOT) not in value}
+    path = os.pathsep.join(each for each in os.environ["PATH"].split(os.pathsep) if not Path(each).is_relative_to(ROOT))
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=inherited | {"PATH": path, "PYTEST_ADDOPTS": "-p no:cacheprovider"} | variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == status, done.stdout[-5000:]
+    return done.stdout
+
+
+def _targets(folder: Path) -> set[str]:
+    makefiles = [folder / "Makefile", *folder.glob("*/targets.mk")]
+    return {target for file in makefiles for target in re.findall(r"^([a-z]+):", file.read_text(), re.MULTILINE)}
+
+
+def _dead(folder: Path) -> list[str]:
+    """What README, docs/ and the workflows name and the copy does not have.
+
+    README may name a command of a deleted folder when its table says which folder brings it.
+    """
+    dead = []
+    for document in [*folder.glob("*.md"), *folder.glob("docs/**/*.md")]:
+        links = re.findall(r"\]\(([^)#]+)\)", document.read_text())
+        dead += [each for each in links if "://" not in each and not (document.parent / each).exists()]
+    readme = (folder / "README.md").read_text()
+    gone = re.findall(r"^\| `(?:local|proof)/` \|.*$", readme, re.MULTILINE)
+    brought = {name for row in gone for name in re.findall(r"`(?:make )?([a-z]+)`", row)}
+    dead += sorted(set(re.findall(r"\bmake ([a-z]+)[ `\n]", readme)) - _targets(folder) - brought - {"sure", "a"})
+    for workflow in (folder / ".github" / "workflows").glob("*.yml"):
+        for job in yaml.safe_load(workflow.read_text())["jobs"].values():
+            for step in job["steps"]:
+                needs = re.fullmatch(r"hashFiles\('(\w+)/\*\*'\) != ''", step.get("if", ""))
+                if not needs or (folder / needs[1]).exists():
+                    named = re.findall(r"^make(?: --\w+)*((?: [a-z]+)+)", step.get("run", ""), re.MULTILINE)
+                    dead += [each for names in named for each in names.split() if each not in _targets(folder)]
+    return dead
+
+
+def test_without_proof_the_demo_runs_and_the_tests_pass(tmp_path: Path) -> None:
+    copy = _copy(tmp_path / "a copy", "proof")
+    assert _dead(copy) == []
+    assert "✓ destroyed; nothing left" in _run(copy, "make", "demo")
+    assert re.search(r"\d\d\d passed", _run(copy, "make", "test"))
+
+
+def test_without_proof_and_local_it_synthesises_is_tested_and_deploys(tmp_path: Path) -> None:
+    copy = _copy(tmp_path / "a copy", "proof", "local")
+    assert _dead(copy) == []
+    _run(copy, "make", "synth")
+    assert list(copy.glob("cdk.out/Dev-Service.template.json"))
+    assert "no region: set AWS_REGION" in _run(copy, "make", "deploy", status=2)
+    assert "no credentials" in _run(copy, "make", "verify", status=2, AWS_REGION="us-east-1").lower()
+    said = _run(copy, "make", "check")
+    assert re.search(r"\d\d\d passed", said)
+    assert "Success: no issues found" in said
+    # Plain pip in a plain environment is enough to synthesise.
+    shutil.rmtree(copy / "cdk.out")
+    _run(copy, "python3", "-m", "venv", "plain")
+    _run(copy, "plain/bin/pip", "install", "--quiet", "--requirement", "requirements.txt")
+    tools = os.pathsep.join(map(str, [copy / "plain/bin", copy / "node_modules/.bin", copy / ".venv/bin"]))
+    _run(copy, "cdk", "synth", "--quiet", PATH=os.pathsep.join([tools, os.environ["PATH"]]))
+    assert list(copy.glob("cdk.out/Dev-Service.template.json"))
+
+
+def test_a_command_that_a_copy_does_not_have_says_so(tmp_path: Path) -> None:
+    copy = _copy(tmp_path / "copy", "proof", "local")
+    assert "make demo: no such command here" in _run(copy, "make", "demo", status=2)
+
+
+@pytest.mark.parametrize("folder", ["local", "proof"])
+def test_a_dead_link_or_target_would_be_found(tmp_path: Path, folder: str) -> None:
+    copy = _copy(tmp_path / "copy", "proof", "local")
+    with (copy / "README.md").open("a") as readme:
+        readme.write(f"\n[more]({folder}/README.md), `make nowhere`\n")
+    assert _dead(copy) == [f"{folder}/README.md", "nowhere"]
