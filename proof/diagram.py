@@ -128,7 +128,7 @@ def _ways(resources: Template) -> Iterator[tuple[str, str, int]]:
 
 
 def _actions(resources: Template, function: str) -> list[str]:
-    """What the function's own policy allows, but for its log."""
+    """What the function's own policy allows, but for its log and what IAM knows no resource for."""
     (policy,) = [
         each
         for name, each in resources.items()
@@ -137,7 +137,8 @@ def _actions(resources: Template, function: str) -> list[str]:
     allowed: list[str] = []
     for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
         action = statement["Action"]
-        allowed += [action] if isinstance(action, str) else action
+        if statement["Resource"] != "*":
+            allowed += [action] if isinstance(action, str) else action
     return [each for each in dict.fromkeys(allowed) if not each.startswith("logs:")]
 
 

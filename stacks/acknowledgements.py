@@ -1,14 +1,14 @@
 """Acknowledges the scanners' findings of stacks/acknowledgements.toml at their constructs."""
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import aws_cdk as cdk
 from constructs import Construct, IConstruct
 
 from stacks.constructs.function import LeastPrivilegeFunction
-from stacks.deployment import DeploymentStack
 from stacks.settings import Settings
 
 FINDINGS: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["finding"]
@@ -16,27 +16,30 @@ FINDINGS: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 
 def acknowledge_findings(app: Construct, settings: Settings) -> None:
     """Acknowledge the findings at every construct that has one."""
+    prefix = settings.env.capitalize()
+    for place, construct in _places(app):
+        for finding in FINDINGS:
+            if finding["at"] == place and not getattr(settings, finding.get("unless", ""), False):
+                acknowledge(construct, finding["reason"], *(each.replace("{env}", prefix) for each in finding["ids"]))
+
+
+def _places(app: Construct) -> Iterator[tuple[str, IConstruct]]:
+    """Every construct at which a finding may be, by what `at` calls it."""
     for stack in app.node.children:
-        if isinstance(stack, DeploymentStack):
-            for policy, rule, reason in stack.wide_policies:
-                acknowledge(policy, reason, rule)
         for construct in stack.node.children:
-            places = {f"{stack.node.id.partition('-')[2]}/{construct.node.id}"}
+            yield f"{stack.node.id.partition('-')[2]}/{construct.node.id}", construct
             if isinstance(construct, LeastPrivilegeFunction):
-                places.add("each function")
-                for policy, rule, reason in construct.wide_policies:
-                    acknowledge(policy, reason, rule)
-            for finding in FINDINGS:
-                if finding["at"] in places and not getattr(settings, finding.get("unless", ""), False):
-                    acknowledge(construct, finding["reason"], *finding["ids"])
+                yield "each function", construct
+                yield "each function's policy", construct.own_policy
+                if construct.interface_policy:
+                    yield "each function's interface policy", construct.interface_policy
 
 
 def acknowledge(construct: IConstruct, reason: str, *ids: str) -> None:
     """Acknowledge the findings at a construct, by the ids that cdk-nag and checkov report."""
     for each in ids:
         if each.startswith("CKV_"):  # checkov reads only the template.
-            resource = construct.node.default_child
-            assert isinstance(resource, cdk.CfnResource)  # noqa: S101 - checkov finds resources, not constructs
+            resource = cast("cdk.CfnResource", construct.node.default_child)
             skipped = resource.get_metadata("checkov") or {"skip": []}
             skipped["skip"].append({"id": each, "comment": reason})
             resource.add_metadata("checkov", skipped)

@@ -1,6 +1,6 @@
 """The RDS for MySQL instance, its secrets, and the function that rotates them."""
 
-from typing import Final
+from typing import Final, cast
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -137,26 +137,10 @@ class DatabaseStack(cdk.Stack):
                 "for every vCPU-hour of both instances of the Multi-AZ pair.",
             )
 
-        master_secret = self.instance.secret
-        assert master_secret is not None  # noqa: S101 - manage_master_user_password makes it
-        declared = {
-            "Secret": (APPLICATION_USERNAME, DATA),
-            "SchemaSecret": (SCHEMA_USERNAME, DATA + DEFINITIONS),
-        }
-        secrets = {
-            name: rds.DatabaseSecret(
-                self,
-                name,
-                username=username,
-                dbname=settings.database_name,
-                master_secret=master_secret,
-                encryption_key=self.key,
-            )
-            for name, (username, _) in declared.items()
-        }
-        for secret in secrets.values():
-            secret.apply_removal_policy(settings.removal_policy)
-        self.secret, self.schema_secret = attached = [secret.attach(self.instance) for secret in secrets.values()]
+        # `manage_master_user_password` makes it.
+        master_secret = cast("secretsmanager.ISecret", self.instance.secret)
+        self.secret = self._secret("Secret", APPLICATION_USERNAME, master_secret, settings)
+        self.schema_secret = self._secret("SchemaSecret", SCHEMA_USERNAME, master_secret, settings)
         self.rotation = LeastPrivilegeFunction(
             self,
             "Rotation",
@@ -177,21 +161,16 @@ class DatabaseStack(cdk.Stack):
                 "MASTER_SECRET_ARN": master_secret.secret_arn,
                 "ROTATED_USERS": self.to_json_string(
                     {
-                        secret.secret_arn: {"username": username, "privileges": privileges}
-                        for secret, (username, privileges) in zip(attached, declared.values(), strict=True)
+                        self.secret.secret_arn: {"username": APPLICATION_USERNAME, "privileges": DATA},
+                        self.schema_secret.secret_arn: {
+                            "username": SCHEMA_USERNAME,
+                            "privileges": DATA + DEFINITIONS,
+                        },
                     }
                 ),
             },
+            # The schedules add what a rotation does with the two secrets.
             statements=[
-                iam.PolicyStatement(
-                    actions=[
-                        "secretsmanager:DescribeSecret",
-                        "secretsmanager:GetSecretValue",
-                        "secretsmanager:PutSecretValue",
-                        "secretsmanager:UpdateSecretVersionStage",
-                    ],
-                    resources=[secret.secret_arn for secret in secrets.values()],
-                ),
                 iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[master_secret.secret_arn]),
                 secrets_decryption(self.key, "kms:Decrypt", "kms:GenerateDataKey"),
             ],
@@ -199,27 +178,33 @@ class DatabaseStack(cdk.Stack):
         # Both groups are in this stack, so the stacks do not depend on each other.
         self.rotation.connections.allow_to(security_group, MYSQL, "Rotation to MySQL")
         self.rotation.connections.allow_to(network.secrets_manager, HTTPS, "Rotation to Secrets Manager")
-        self.rotation.allow_on_all_resources(
-            "RandomPasswordPolicy",
-            "GetRandomPassword touches no secret, and IAM knows no resource for it.",
-            "secretsmanager:GetRandomPassword",
+        for secret in (self.secret, self.schema_secret):
+            # rotate_immediately_on_update keeps its default, true: the rotation at the schedule's creation
+            # creates the users. Later, only a change of the schedule rotates at once.
+            secret.add_rotation_schedule(
+                "Schedule",
+                automatically_after=cdk.Duration.days(settings.rotation_days),
+                rotation_lambda=self.rotation,
+            ).node.add_dependency(*self.rotation.connections.security_groups, security_group)
+        for each in self.rotation.node.children:
+            if isinstance(each, lambda_.CfnPermission):
+                # Without it, Secrets Manager could invoke the function on behalf of any account.
+                each.source_account = self.account
+
+    def _secret(
+        self, name: str, username: str, master_secret: secretsmanager.ISecret, settings: Settings
+    ) -> secretsmanager.ISecret:
+        """Create the connection details of a user that the rotation function makes, with a generated password."""
+        secret = rds.DatabaseSecret(
+            self,
+            name,
+            username=username,
+            dbname=settings.database_name,
+            master_secret=master_secret,
+            encryption_key=self.key,
         )
-        # rotate_immediately_on_update keeps its default, true: the rotation at the schedule's creation
-        # creates the users. Later, only a change of the schedule rotates at once.
-        with self.rotation.without_grants():
-            schedules = [
-                secret.add_rotation_schedule(
-                    "Schedule",
-                    automatically_after=cdk.Duration.days(settings.rotation_days),
-                    rotation_lambda=self.rotation,
-                )
-                for secret in attached
-            ]
-        (permission,) = (each for each in self.rotation.node.children if isinstance(each, lambda_.CfnPermission))
-        # Without it, Secrets Manager could invoke the function on behalf of any account.
-        permission.source_account = self.account
-        for schedule in schedules:
-            schedule.node.add_dependency(*self.rotation.connections.security_groups, security_group)
+        secret.apply_removal_policy(settings.removal_policy)
+        return secret.attach(self.instance)
 
 
 def secrets_decryption(key: kms.IKey, *actions: str) -> iam.PolicyStatement:

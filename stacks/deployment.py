@@ -20,9 +20,6 @@ class DeploymentStack(cdk.Stack):
     repositories (docs/operations.md has the command).
     """
 
-    wide_policies: list[tuple[iam.ManagedPolicy, str, str]]
-    """Policies with a wildcard, each with its cdk-nag finding and the reason."""
-
     def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
         super().__init__(scope, construct_id, termination_protection=settings.protect_data)
         provider = self.format_arn(service="iam", region="", resource="oidc-provider", resource_name=ISSUER)
@@ -86,7 +83,7 @@ class DeploymentStack(cdk.Stack):
                 "ssm:GetParameter"
             ],
         }
-        policy = iam.ManagedPolicy(
+        iam.ManagedPolicy(
             self,
             "VerifyPolicy",
             roles=[role],
@@ -95,10 +92,3 @@ class DeploymentStack(cdk.Stack):
                 for resource, actions in allowed.items()
             ],
         )
-        reason = (
-            "CloudFormation chooses how the names end; they begin with the environment's, or are AWS's own parameters."
-        )
-        self.wide_policies = []
-        for resource in allowed:
-            shown = resource.replace(self.region, "<AWS::Region>").replace(self.account, "<AWS::AccountId>")
-            self.wide_policies.append((policy, f"AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:{shown}]", reason))

@@ -141,6 +141,26 @@ def test_the_rotation_function_runs_after_the_deploy_and_every_thirty_days(templ
     )
 
 
+def test_a_rotation_changes_two_secrets_and_reads_the_masters_and_no_other(templates: Templates) -> None:
+    (policy,) = [
+        each["Properties"]["PolicyDocument"]
+        for logical_id, each in templates.resources("AWS::IAM::ManagedPolicy").items()
+        if logical_id.startswith("RotationPolicy")
+    ]
+    (instance,) = templates.resources(INSTANCE)
+    users = [{"Ref": each} for each in sorted(templates.resources("AWS::SecretsManager::SecretTargetAttachment"))]
+    steps = ["DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"]
+    on_secrets = {
+        json.dumps(each["Resource"]): each["Action"]
+        for each in policy["Statement"]
+        if "secretsmanager:" in json.dumps(each["Action"]) and each["Resource"] != "*"
+    }
+    assert on_secrets == {
+        json.dumps(users): [f"secretsmanager:{each}" for each in steps],
+        json.dumps({"Fn::GetAtt": [instance, "MasterUserSecret.SecretArn"]}): "secretsmanager:GetSecretValue",
+    }
+
+
 def test_an_unrelated_change_does_not_rotate(synthesise: Callable[..., Templates]) -> None:
     before = synthesise(env="dev").resources("AWS::SecretsManager::RotationSchedule")
     after = synthesise(

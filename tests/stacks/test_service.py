@@ -130,20 +130,24 @@ def test_the_functions_own_code_may_not_touch_network_interfaces(templates: Temp
 
 
 def test_only_statements_without_a_possible_resource_are_on_all_resources(templates: Templates) -> None:
-    on_everything = [
-        (policy["Properties"]["PolicyDocument"]["Statement"], statement)
+    on_everything = {
+        (policy["Properties"]["Roles"][0]["Ref"][:-8], action)
         for policy in templates.resources("AWS::IAM::ManagedPolicy").values()
         for statement in policy["Properties"]["PolicyDocument"]["Statement"]
         if statement["Resource"] == "*" and statement["Effect"] == "Allow"
-    ]
-    assert all(statements == [statement] for statements, statement in on_everything)
-    assert {action for _, statement in on_everything for action in _actions(statement)} == {
-        "ec2:DescribeNetworkInterfaces",
-        "ec2:DescribeSubnets",
-        "secretsmanager:GetRandomPassword",
-        "xray:PutTelemetryRecords",
-        "xray:PutTraceSegments",
+        for action in _actions(statement)
     }
+    in_vpc, all_functions = ("Function", "Migration", "Rotation"), ("Function", "Migration", "Rotation", "SmokeTest")
+    assert on_everything == {
+        ("RotationRole", "secretsmanager:GetRandomPassword"),
+        *((f"{each}Role", f"ec2:Describe{what}") for each in in_vpc for what in ("NetworkInterfaces", "Subnets")),
+        *(
+            (f"{each}Role", f"xray:Put{what}")
+            for each in all_functions
+            for what in ("TelemetryRecords", "TraceSegments")
+        ),
+    }
+    assert not templates.resources("AWS::IAM::Policy")
 
 
 def test_only_three_functions_may_reach_the_database_and_only_on_its_port(templates: Templates) -> None:
