@@ -16,7 +16,7 @@ from stacks.database import DatabaseStack
 from stacks.network import NetworkStack
 from stacks.service import TIMEOUT, ServiceStack
 from stacks.settings import Settings
-from stacks.settings.rds_mysql import INSTANCE_MEMORY_GIB
+from stacks.settings.rds_mysql import memory_gib
 
 FAILURES: Final = {
     "ConfigurationError": (1, "A parameter, a secret or a permission is wrong: no try will help."),
@@ -102,7 +102,7 @@ class MonitoringStack(cdk.Stack):
             "DatabaseMemory",
             "The database is short of memory.",
             instance.metric_freeable_memory(),
-            INSTANCE_MEMORY_GIB[settings.instance_class] * 2**30 * 0.05,
+            memory_gib(settings.instance_class) * 2**30 * 0.05,
             periods=3,
             below=True,
         )

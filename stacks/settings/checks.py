@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from stacks.settings.rds_mysql import (
-    INSTANCE_MEMORY_GIB,
+    GRAVITON,
+    INSTANCE_CLASS,
     OUT_OF_SUPPORT,
     RDS_SCHEMAS,
     RDS_USERS,
@@ -144,7 +145,9 @@ def _faults(settings: Settings, known: Mapping[str, Field[Any]]) -> list[str]:
         )
     if settings.alarm_email and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", settings.alarm_email):
         faults.append(f"alarm_email={settings.alarm_email}: not a mail address, as oncall@example.com")
-    if settings.instance_class in INSTANCE_MEMORY_GIB and settings.reserved_concurrency > settings.connections:
+    if not INSTANCE_CLASS.fullmatch(settings.instance_class):
+        faults.append(f"instance_class={settings.instance_class}: not a family and a size, as t4g.micro or m7g.large")
+    elif settings.reserved_concurrency > settings.connections:
         faults.append(
             f"reserved_concurrency={settings.reserved_concurrency}: each execution environment holds one "
             f"connection, and {settings.instance_class} carries {settings.connections}; "
@@ -165,10 +168,10 @@ def _engine_faults(settings: Settings) -> list[str]:
             f"engine_version={settings.engine_version}: left standard support on {OUT_OF_SUPPORT[settings.series]}; "
             f"allowed: a later series, or extended_support=true, which RDS bills for every vCPU-hour"
         )
-    if settings.engine_version.startswith("5.") and not settings.instance_class.startswith("t3."):
+    if settings.engine_version.startswith("5.") and GRAVITON.match(settings.instance_class):
         faults.append(
             f"instance_class={settings.instance_class}: MySQL 5.7 does not run on Graviton; "
-            f"allowed: {', '.join(name for name in INSTANCE_MEMORY_GIB if name.startswith('t3.'))}"
+            "allowed: a family of other processors, as t3.micro"
         )
     return faults
 

@@ -11,18 +11,10 @@ RESERVED_WORDS: Final = frozenset((Path(__file__).parent / "mysql_reserved_words
 RDS_SCHEMAS: Final = frozenset({"innodb", "mysql", "sys"})
 RDS_USERS: Final = frozenset({"rdsadmin", "rdsrepladmin", "rdsproxyadmin", "mysql"})
 
-INSTANCE_MEMORY_GIB: Final[Mapping[str, int]] = {
-    f"{family}.{size}": gib
-    for families, sizes in {
-        ("t3", "t4g"): {"micro": 1, "small": 2, "medium": 4, "large": 8, "xlarge": 16, "2xlarge": 32},
-        ("m6g", "m7g", "m8g"): {"large": 8, "xlarge": 16, "2xlarge": 32, "4xlarge": 64},
-        ("r6g", "r7g", "r8g"): {"large": 16, "xlarge": 32, "2xlarge": 64, "4xlarge": 128},
-    }.items()
-    for family in families
-    for size, gib in sizes.items()
-}
-"""In GiB (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Concepts.DBInstanceClass.Summary.html)."""
-
+INSTANCE_CLASS: Final = re.compile(r"[a-z][1-9]\d*[a-z]*\.(micro|small|medium|large|([1-9]\d*)?xlarge)")
+"""A family and a size, as m7g.large. CDK's own validation knows which of them RDS offers with the engine's version."""
+GRAVITON: Final = re.compile(r"[a-z]\d+g")
+"""How the families with AWS's own processors begin."""
 
 SERIES: Final = ("5.7", "8.0", "8.4", "9.7")
 """The series that RDS for MySQL offers (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/MySQL.Concepts.VersionMgmt.html).
@@ -37,6 +29,19 @@ TAKEN_MEMORY_MIB: Final = 300
 Inferred from users' reports: about 60 connections on the micro classes, where the formula with the
 whole memory gives 85.
 """
+
+
+def memory_gib(instance_class: str) -> int:
+    """Return the memory of an instance class by its family's first letter and its size.
+
+    Each size has twice the memory of the one before. x2iedn has twice as much as x2g and is counted like
+    it: as carrying fewer connections than it does.
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Concepts.DBInstanceClass.Summary.html
+    """
+    family, _, size = instance_class.partition(".")
+    of_m = {"micro": 1, "small": 2, "medium": 4, "large": 8, "xlarge": 16}
+    times = {"r": 2, "x": 4}
+    return times.get(family[0], 1) * (of_m.get(size) or 16 * int(size.removesuffix("xlarge")))
 
 
 def name_faults(name: str, value: str, longest: int, taken: frozenset[str]) -> list[str]:

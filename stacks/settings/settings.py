@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import aws_cdk as cdk
 
-from stacks.settings.rds_mysql import INSTANCE_MEMORY_GIB, TAKEN_MEMORY_MIB
+from stacks.settings.rds_mysql import TAKEN_MEMORY_MIB, memory_gib
 
 APPLICATION_USERNAME: Final = "demoapp"
 """The serving function's database user; rotation alternates it with `demoapp_clone`."""
@@ -56,7 +56,9 @@ class Settings:
             "allowed": ("true", "false"),
         },
     )
-    instance_class: str = setting("t4g.micro", "RDS instance class", allowed=tuple(INSTANCE_MEMORY_GIB))
+    instance_class: str = setting(
+        "t4g.micro", "RDS instance class; family and size say how many connections it carries"
+    )
     architecture: str = setting("arm64", "processor of the functions", allowed=("arm64", "x86_64"))
     extension_layer_arn: str = setting("", "pin the extension's layer version; empty means AWS's newest")
     parameter_ttl: int = setting(300, "seconds the extension caches the parameter", least=0, most=300)
@@ -96,7 +98,7 @@ class Settings:
 
         https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/CHAP_Limits.html
         """
-        memory = INSTANCE_MEMORY_GIB[self.instance_class] * 2**30 - TAKEN_MEMORY_MIB * 2**20
+        memory = memory_gib(self.instance_class) * 2**30 - TAKEN_MEMORY_MIB * 2**20
         return memory // 12582880
 
     @property

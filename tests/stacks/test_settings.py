@@ -7,6 +7,7 @@ import pytest
 
 import app
 from stacks.settings import ENVIRONMENTS, Settings, SettingsError, from_context
+from stacks.settings.rds_mysql import memory_gib
 from tests.conftest import Templates
 
 AWS_SAMPLE = {
@@ -72,7 +73,7 @@ def test_the_requested_version_is_returned(synthesise: Callable[..., Templates],
 
 @pytest.mark.parametrize("version", ["5.7", "8.0", "8.0.46", "5.7.44-rds.20260521"])
 def test_a_version_out_of_standard_support_needs_extended_support(version: str) -> None:
-    context = {"engine_version": version, "instance_class": "t3.micro"}
+    context = {"engine_version": version, "instance_class": "m5.large"}
     with pytest.raises(SettingsError, match=r"left standard support on .* extended_support=true"):
         from_context(context)
     assert from_context(context | {"extended_support": "true"}).engine_version == version
@@ -124,6 +125,21 @@ def test_a_micro_class_carries_about_sixty_connections(instance_class: str) -> N
     assert settings.connections < 50
 
 
+@pytest.mark.parametrize(
+    ("instance_class", "gib"),
+    [
+        ("t4g.micro", 1),
+        ("t3.medium", 4),
+        ("m5.large", 8),
+        ("m8g.48xlarge", 768),
+        ("r6i.xlarge", 32),
+        ("x2g.4xlarge", 256),
+    ],
+)
+def test_family_and_size_give_a_classs_memory(instance_class: str, gib: int) -> None:
+    assert memory_gib(instance_class) == gib
+
+
 def _subnets(prefix: str) -> dict[str, str]:
     names = ("public_subnet_cidr", "private_subnet_a_cidr", "private_subnet_b_cidr")
     return {name: f"{prefix}.{number}.0/24" for number, name in enumerate(names)}
@@ -153,7 +169,7 @@ def _subnets(prefix: str) -> dict[str, str]:
             {"engine_version": "16.1"},
             "engine_version=16.1: not a version of RDS for MySQL; allowed: 5.7",
         ),
-        ({"engine_version": "5.7"}, "MySQL 5.7 does not run on Graviton; allowed: t3.micro"),
+        ({"engine_version": "5.7"}, "MySQL 5.7 does not run on Graviton; allowed: a family of other processors"),
         ({"parameter_ttl": "301"}, "parameter_ttl=301: allowed: 0 to 300"),
         ({"secret_ttl": "-1"}, "secret_ttl=-1: not a whole number; allowed: 0 to 300"),
         ({"secret_ttl": "soon"}, "secret_ttl=soon: not a whole number"),
@@ -165,7 +181,10 @@ def _subnets(prefix: str) -> dict[str, str]:
         ({"github_repository": "o@1/n"}, "as owner/name or owner@ID/name@ID"),
         ({"egress": "vpn"}, "egress=vpn: allowed: endpoints, nat"),
         ({"architecture": "mips"}, "architecture=mips: allowed: arm64, x86_64"),
-        ({"instance_class": "m1.tiny"}, "instance_class=m1.tiny: allowed: t3.micro"),
+        *(
+            ({"instance_class": name}, f"instance_class={name}: not a family and a size, as t4g.micro or m7g.large")
+            for name in ("t4g", "foo", "m1.tiny", "m7g.0xlarge", "db.t4g.micro")
+        ),
         ({"extension_layer_arn": "latest"}, "extension_layer_arn=latest: not a layer version's ARN"),
         ({"release": "slowly"}, "release=slowly: allowed: at-once, gradual"),
         ({"alarm_email": "me"}, "alarm_email=me: not a mail address, as oncall@example.com"),
