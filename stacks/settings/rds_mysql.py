@@ -2,13 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
-RESERVED_WORDS: Final = frozenset((Path(__file__).parent / "mysql_reserved_words.txt").read_text().split())
-"""Words reserved by MySQL 8.0 to 8.4 (MySQL reference manual, 11.3), lower case."""
-
-RDS_SCHEMAS: Final = frozenset({"innodb", "mysql", "sys"})
+RDS_SCHEMAS: Final = frozenset({"information_schema", "innodb", "mysql", "performance_schema", "sys"})
 RDS_USERS: Final = frozenset({"rdsadmin", "rdsrepladmin", "rdsproxyadmin", "mysql"})
 
 INSTANCE_CLASS: Final = re.compile(r"[a-z][1-9]\d*[a-z]*\.(micro|small|medium|large|([1-9]\d*)?xlarge)")
@@ -51,8 +47,6 @@ def name_faults(name: str, value: str, longest: int, taken: frozenset[str]) -> l
     """
     if not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{longest - 1}}}", value):
         return [f"{name}={value}: a letter, then letters, digits or underscores, {longest} in all at the most"]
-    if value.lower() in RESERVED_WORDS or (value.lower().endswith("_schema") and name == "database_name"):
-        return [f"{name}={value}: a reserved word of MySQL; choose another name"]
     if value.lower() in taken:
         return [f"{name}={value}: taken by RDS or by this application; choose another name"]
     return []
