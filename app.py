@@ -28,13 +28,13 @@ def build(app: cdk.App, settings: Settings) -> None:
     CloudFormation refuses. Stacks pass objects to each other, not ARNs: CDK creates no grants and rules for
     an imported resource.
     """
-    prefix = settings.env.capitalize()
-    network = NetworkStack(app, f"{prefix}-Network", settings=settings)
-    database = DatabaseStack(app, f"{prefix}-Database", settings=settings, network=network)
-    service = ServiceStack(app, f"{prefix}-Service", settings=settings, network=network, database=database)
-    MonitoringStack(app, f"{prefix}-Monitoring", settings=settings, network=network, database=database, service=service)
+    prefix = settings.stack_prefix
+    network = NetworkStack(app, f"{prefix}Network", settings=settings)
+    database = DatabaseStack(app, f"{prefix}Database", settings=settings, network=network)
+    service = ServiceStack(app, f"{prefix}Service", settings=settings, network=network, database=database)
+    MonitoringStack(app, f"{prefix}Monitoring", settings=settings, network=network, database=database, service=service)
     if settings.github_repository:
-        DeploymentStack(app, f"{prefix}-Deployment", settings=settings)
+        DeploymentStack(app, f"{prefix}Deployment", settings=settings)
     cdk.Tags.of(app).add("application", "demoapp")
     cdk.Tags.of(app).add("environment", settings.env)
     acknowledge_findings(app, settings)

@@ -29,8 +29,8 @@ def commands(env: str, approval: str = "destructive") -> list[list[str]]:
         raise ValueError(
             f"ENV={env} APPROVAL={approval}: ENV is one of {', '.join(ENVIRONMENTS)}, APPROVAL never or nothing"
         )
-    prefix = env.capitalize()
-    data = [f"{prefix}-Network", f"{prefix}-Database"]
+    prefix = ENVIRONMENTS[env].stack_prefix
+    data = [f"{prefix}Network", f"{prefix}Database"]
     deploy = ["cdk", "deploy", f"--context=env={env}"]
     return [[*deploy, "--require-approval", approval, *data], [*deploy, "--require-approval", "never", "--all"]]
 

@@ -72,7 +72,7 @@ class Preflight:
         return self._session.client(service, config=Config(connect_timeout=5, retries={"max_attempts": 2}))
 
     def _is_deployed(self, stack: str) -> bool:
-        name = f"{self._settings.env.capitalize()}-{stack}"
+        name = f"{self._settings.stack_prefix}{stack}"
         try:
             (found,) = self._client("cloudformation").describe_stacks(StackName=name)["Stacks"]
         except ClientError as error:

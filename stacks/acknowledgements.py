@@ -16,18 +16,20 @@ FINDINGS: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 
 def acknowledge_findings(app: Construct, settings: Settings) -> None:
     """Acknowledge the findings at every construct that has one."""
-    prefix = settings.env.capitalize()
-    for place, construct in _places(app):
+    prefix = settings.stack_prefix
+    for place, construct in _places(app, prefix):
         for finding in FINDINGS:
             if finding["at"] == place and not getattr(settings, finding.get("unless", ""), False):
-                acknowledge(construct, finding["reason"], *(each.replace("{env}", prefix) for each in finding["ids"]))
+                acknowledge(
+                    construct, finding["reason"], *(each.replace("{prefix}", prefix) for each in finding["ids"])
+                )
 
 
-def _places(app: Construct) -> Iterator[tuple[str, IConstruct]]:
+def _places(app: Construct, prefix: str) -> Iterator[tuple[str, IConstruct]]:
     """Every construct at which a finding may be, by what `at` calls it."""
     for stack in app.node.children:
         for construct in stack.node.children:
-            yield f"{stack.node.id.partition('-')[2]}/{construct.node.id}", construct
+            yield f"{stack.node.id.removeprefix(prefix)}/{construct.node.id}", construct
             if isinstance(construct, LeastPrivilegeFunction):
                 yield "each function", construct
                 yield "each function's policy", construct.own_policy

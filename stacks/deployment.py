@@ -64,20 +64,20 @@ class DeploymentStack(cdk.Stack):
     def _allow_verification(self, role: iam.Role, settings: Settings) -> None:
         """Allow what `make verify` asks after a deploy: descriptions, and invocations of the function."""
         role.add_managed_policy(iam.ManagedPolicy.from_aws_managed_policy_name("SecurityAudit"))
-        prefix = settings.env.capitalize()
+        prefix = settings.stack_prefix
         here = f"{self.region}:{self.account}"
         allowed = {
-            f"cloudformation:{here}:stack/{prefix}-*/*": [
+            f"cloudformation:{here}:stack/{prefix}*/*": [
                 "cloudformation:DetectStackDrift",
                 "cloudformation:DetectStackResourceDrift",
             ],
-            f"lambda:{here}:function:{prefix}-*": [
+            f"lambda:{here}:function:{prefix}*": [
                 "lambda:GetAlias",
                 "lambda:GetFunctionConcurrency",
                 "lambda:GetFunctionConfiguration",
                 "lambda:GetPolicy",
             ],
-            f"lambda:{here}:function:{prefix}-Service-Function*:{ALIAS}": ["lambda:InvokeFunction"],
+            f"lambda:{here}:function:{prefix}Service-Function*:{ALIAS}": ["lambda:InvokeFunction"],
             # AWS's own parameters, with the newest version of the extension's layer.
             f"ssm:{self.region}::parameter/aws/service/aws-parameters-and-secrets-lambda-extension/*": [
                 "ssm:GetParameter"

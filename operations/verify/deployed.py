@@ -58,7 +58,7 @@ class Deployed:
 
     def stack_name(self, stack: str) -> str:
         """The name of a stack of this environment, as Dev-Network."""
-        return f"{self.settings.env.capitalize()}-{stack}"
+        return f"{self.settings.stack_prefix}{stack}"
 
     def _resources_of(self, stack: str) -> list[dict[str, Any]]:
         pages = self.client("cloudformation").get_paginator("list_stack_resources")

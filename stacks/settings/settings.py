@@ -79,6 +79,11 @@ class Settings:
     rotation_days: int = setting(30, "days between rotations of the function's password", least=1, most=1000)
 
     @property
+    def stack_prefix(self) -> str:
+        """How the names of the environment's stacks begin, as Dev-."""
+        return f"{self.env.capitalize()}-"
+
+    @property
     def removal_policy(self) -> cdk.RemovalPolicy:
         """What happens to data when its resource is removed from the stack.
 
