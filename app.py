@@ -47,15 +47,19 @@ def lasting_context() -> dict[str, Any]:
 
 
 def templates(**context: str) -> dict[str, dict[str, Any]]:
-    """Return the finished templates of one environment, without packages, by the stack's name without its environment.
+    """Return the finished templates by their stack's name without its environment; no code is packaged.
 
     Args:
-        context: overrides cdk.json's, as `-c name=value` does.
+        context: settings that override those of cdk.json.
+
+    Raises:
+        SettingsError: naming every fault.
     """
     given = lasting_context() | context
+    settings = from_context(given)
     app = cdk.App(context=given | {"aws:cdk:bundling-stacks": []})
-    build(app, from_context(given))
-    return {stack.stack_name.partition("-")[2]: stack.template for stack in app.synth().stacks}
+    build(app, settings)
+    return {stack.stack_name.removeprefix(settings.stack_prefix): stack.template for stack in app.synth().stacks}
 
 
 def main() -> None:

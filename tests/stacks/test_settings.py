@@ -46,6 +46,11 @@ def test_an_environment_must_say_whether_its_data_is_protected() -> None:
         Settings(env="staging")  # type: ignore[call-arg]
 
 
+def test_an_environments_templates_are_made_without_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stacks.constructs.bundling.LocalBundling.try_bundle", lambda *_: pytest.fail("packaged"))
+    assert set(app.templates(env="prod")) == {"Network", "Database", "Service", "Monitoring"}
+
+
 @pytest.mark.parametrize("protect_data", [True, False])
 def test_an_environment_is_added_by_one_constant(
     monkeypatch: pytest.MonkeyPatch,
