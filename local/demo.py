@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from local.cloud import CloudError, LocalCloud
-from local.demo_page import page
-from local.recording import Event, Lane, Recording, Step
 from local.signals import set_up_terminal
 from operations.application import copy_application
 from operations.aws import invoke
@@ -23,7 +21,6 @@ PARAMETER_TTL: Final = 2
 """Seconds; shorter than the default of five minutes, so that the demo is quick."""
 PARAMETER_TTL_SETTING: Final = f"parameter_ttl={PARAMETER_TTL}"
 INVOCATIONS: Final = 100
-PAGE: Final = LOCAL / "demo.html"
 
 
 class DemoError(Exception):
@@ -36,7 +33,7 @@ class Demo:
 
     cloud: LocalCloud
     function_name: str = ""
-    recording: Recording = field(default_factory=Recording)
+    summary: list[str] = field(default_factory=list)
     _lambda: Any = None
 
     def run(self) -> None:
@@ -72,8 +69,7 @@ class Demo:
                 print(f"    {name}: {value}")
             _check(answer["database"] == "devDB" and answer["tlsVersion"].startswith("TLS"), "the answer is whole")
             self._calls_before = before
-            self.recording.server = answer["serverVersion"]
-            self.recording.summary.append(f"answered over {answer['tlsVersion']} from {answer['serverVersion']}")
+            self.summary.append(f"answered over {answer['tlsVersion']} from {answer['serverVersion']}")
 
     def show_cache(self) -> None:
         """What the extension's cache saves."""
@@ -89,7 +85,7 @@ class Demo:
             # A value is read again only when its TTL has ended; the smoke test has already read both.
             _check(calls["GetSecretValue"] <= 1, "the secret was read at most once")
             _check(calls["GetParameter"] <= 1 + (elapsed + 2) // PARAMETER_TTL, "the parameter was read at most once")
-            self.recording.summary.append(
+            self.summary.append(
                 f"{INVOCATIONS} invocations; calls to AWS: {calls.total()} instead of {2 * INVOCATIONS}"
             )
 
@@ -102,14 +98,11 @@ class Demo:
             self._wait_until(lambda: "serverVersion" in self._invoke(), 1, "the function answers")
             changed = json.loads(original) | {"enableVersion": False}
             parameters.put_parameter(Name=name, Value=json.dumps(changed), Overwrite=True)
-            self._happened("changes", "the parameter is changed")
             waited = self._wait_until(
                 lambda: "serverVersion" not in self._invoke(), PARAMETER_TTL + 2, "the change is seen"
             )
             print(f"    enableVersion=false was seen after {waited:.1f} s: the answer has no serverVersion any more")
-            self.recording.summary.append(
-                f"a changed parameter was seen after {waited:.1f} s, with a TTL of {PARAMETER_TTL} s"
-            )
+            self.summary.append(f"a changed parameter was seen after {waited:.1f} s, with a TTL of {PARAMETER_TTL} s")
             parameters.put_parameter(Name=name, Value=original, Overwrite=True)
 
     def show_rotations(self) -> None:
@@ -127,13 +120,9 @@ class Demo:
                     self.cloud.client("secretsmanager").rotate_secret(SecretId=self.outputs["DatabaseSecretArn"])
                     self._wait_for_rotation()
                     rotations += 1
-                    self._happened("rotations", f"rotation {rotations} has ended")
                     # A kept connection survives a rotation. When it is cut, the function must log in with
                     # the cached password.
-                    cut = self.cloud.cut_connections(self.outputs["DatabaseSecretArn"])
-                    if cut:
-                        killed += cut
-                        self._happened("cut connections", f"{cut} cut")
+                    killed += self.cloud.cut_connections(self.outputs["DatabaseSecretArn"])
                     self._wait_for_invocations(load, 20)
             print(
                 f"    {rotations} rotations and {killed} connections cut: {load.made} invocations, "
@@ -141,20 +130,19 @@ class Demo:
             )
             _check(refreshed() > 0, "stale credentials are met and replaced")
             _check(load.failed == 0 < load.made, "no invocation failed")
-            self.recording.summary.append(f"{rotations} rotations under {load.made} invocations, {load.failed} failed")
+            self.summary.append(f"{rotations} rotations under {load.made} invocations, {load.failed} failed")
 
     def show_migration(self) -> None:
         """A deploy with a migration, and a version of the function that needs it, under invocations."""
         with self._step("deploy a migration and a version that needs it, under invocations"):
             before = self._invoke()["schemaVersion"]
-            self._happened("changes", "a deploy with a migration begins")
             with self._load(2) as load:
                 self.cloud.deploy(PARAMETER_TTL_SETTING, root=next_version(self.cloud.folder / "next"))
             after = self._invoke()["schemaVersion"]
             print(f"    schema version {before}, then {after}; {load.made} invocations, {load.failed} failed")
             _check((before, after) == (1, 2), "the new version sees the new schema")
             _check(load.failed == 0 < load.made, "no invocation failed")
-            self.recording.summary.append(
+            self.summary.append(
                 f"schema version {before} to {after} in a deploy under {load.made} invocations, {load.failed} failed"
             )
 
@@ -170,39 +158,31 @@ class Demo:
         policy = next(each for each in policies if "FunctionPolicy" in each["PolicyName"])
         with self._step("take the function's policy away"):
             iam.detach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
-            self._happened("changes", "the function's policy is taken away")
             self._wait_until(lambda: bool(self._result()["error"]), PARAMETER_TTL + 5, "the cached value runs out")
             error = self._result()["answer"]
             print(f"    {error['errorType']}: {error['errorMessage']}")
             _check(error["errorType"] == "ConfigurationError", "the error says that an operator must act")
-            self.recording.summary.append(f"without its policy: {error['errorType']}")
+            self.summary.append(f"without its policy: {error['errorType']}")
         with self._step("give it back"):
             iam.attach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
-            self._happened("changes", "the policy is given back")
             self._invoke()
             print("    the next invocation answers")
 
     def show_destroy(self) -> None:
         """After the destroy nothing is left."""
-        self.recording.read(self.cloud, self.function_name)
         with self._step("cdk destroy --all"):
             self.cloud.destroy()
             left = self.cloud.client("cloudformation").describe_stacks()["Stacks"]
             instances = self.cloud.client("rds").describe_db_instances()["DBInstances"]
             _check([stack["StackName"] for stack in left] == ["CDKToolkit"] and not instances, "nothing is left")
-            self.recording.summary.append("destroyed; nothing left")
+            self.summary.append("destroyed; nothing left")
 
     @contextmanager
     def _step(self, what: str) -> Iterator[None]:
         print(f"▸ {what}", flush=True)
-        began = time.time()
+        began = time.monotonic()
         yield
-        step = Step(what, began, time.time())
-        self.recording.steps.append(step)
-        print(f"    {step.ended - step.began:.1f} s", flush=True)
-
-    def _happened(self, lane: Lane, what: str) -> None:
-        self.recording.events.append(Event(time.time(), lane, what))
+        print(f"    {time.monotonic() - began:.1f} s", flush=True)
 
     def _invoke(self) -> Mapping[str, Any]:
         result = self._result()
@@ -281,10 +261,8 @@ def main() -> None:
     finally:
         demo.cloud.stop()
     print(f"\nShown in {time.monotonic() - started:.0f} s:")
-    for line in demo.recording.summary:
+    for line in demo.summary:
         print(f"  ✓ {line}")
-    PAGE.write_text(page(demo.recording))
-    print(f"\nThe same as a page, with every invocation on a time line: {PAGE}")
 
 
 if __name__ == "__main__":
