@@ -82,7 +82,7 @@ def test_the_table_of_weakenings_has_each_of_them_noticed_by_a_test_that_exists(
     assert [test for _, test in rows if f"def {test}(" not in TESTS] == []
 
 
-@pytest.mark.parametrize("decision", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("decision", sorted(ROOT.glob("*/decisions/*.md")), ids=lambda path: path.stem)
 def test_a_decision_is_short_and_names_what_was_refused(decision: Path) -> None:
     text = decision.read_text()
     assert len(text.splitlines()) <= 35
