@@ -45,14 +45,14 @@ format: development ## Put the code in its format
 clean: ## Remove all that was installed or made
 	@rm -rf .venv .local node_modules cdk.out .mypy_cache .ruff_cache .pytest_cache .coverage
 
-COMPILE = uv pip compile -q --universal --generate-hashes --custom-compile-command "make lock" --python-version 3.11
+COMPILE = .local/installer/bin/uv pip compile -q --cache-dir .local/cache/uv --universal --generate-hashes --custom-compile-command "make lock" --python-version 3.11
 lock: development ## Choose the newest versions that pyproject.toml allows, and pin them by hash
 	@$(COMPILE) --upgrade pyproject.toml -o requirements.txt
 	@$(COMPILE) --upgrade lambda_src/requirements.in -o lambda_src/requirements.txt
 	@$(COMPILE) --upgrade pyproject.toml lambda_src/requirements.in --group dev -o requirements/development.txt
 	@$(COMPILE) --constraints requirements/development.txt pyproject.toml lambda_src/requirements.in --group tools \
 	  -o requirements/tools.txt
-	@for group in node cloud bench checkov; do $(COMPILE) --upgrade --group $$group -o requirements/$$group.txt; done
+	@for group in uv node cloud bench checkov; do $(COMPILE) --upgrade --group $$group -o requirements/$$group.txt; done
 
 install:
 	@$(INSTALL)

@@ -15,6 +15,7 @@ from local.signals import set_up_terminal
 from operations.application import copy_application
 from operations.aws import invoke
 from operations.commands import LOCAL
+from operations.install import busy
 from operations.load import Load
 
 PARAMETER_TTL: Final = 2
@@ -252,6 +253,7 @@ def _check(holds: object, what: str) -> None:
 def main() -> None:
     """Run the demo; exit with 1 when a step does not show what it must."""
     set_up_terminal()
+    print(busy(), end="")
     started = time.monotonic()
     demo = Demo(LocalCloud(LOCAL / "demo"))
     try:

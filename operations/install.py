@@ -5,173 +5,189 @@ once, and again only when its lock file or Python has changed. Independent parts
 the same time.
 """
 
+import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from operations import debian
-from operations.commands import LOCAL, ROOT, TEMPORARY, VENV, environment
+from operations.commands import LOCAL, ROOT, TEMPORARY, VENV
+from operations.debian import DebianError
+from operations.packages import BASE_PYTHON, install_packages, run, virtual_environment
 
-BASE_PYTHON: Final = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-"""Not `sys.executable`, which may be in the environment that is being replaced."""
 LOCKS: Final = ROOT / "requirements"
 TOOLS: Final = LOCKS / "tools.txt"
 DEVELOPMENT: Final = LOCKS / "development.txt"
 """The packages of tests, checks and documents, and those of TOOLS."""
 NODE: Final = 22
 """The oldest Node.js that CDK supports without a warning."""
-_wheel = threading.Lock()
-"""Held while the wheel of pip is unpacked, which several environments need."""
 
 
-Part = Callable[[], None]
+@dataclass(frozen=True)
+class Part:
+    """What is made in a folder once, and again when a source, Python or the folder's path has changed.
+
+    The path counts because the programs of a virtual environment contain it.
+
+    Attributes:
+        make: fills the folder, which does not exist or is empty, and returns what is in it now.
+        megabytes: what it takes on the disk.
+        seconds: how long it takes; measured with uv and empty caches on two idle cores and a fast connection.
+    """
+
+    target: Path
+    make: Callable[[Path], str]
+    sources: Sequence[Path]
+    megabytes: int
+    seconds: int
+
+    @property
+    def name(self) -> str:
+        """Its folder in the clone."""
+        return str(self.target.relative_to(ROOT))
+
+    @property
+    def is_made(self) -> bool:
+        """Whether it is there and nothing has changed since."""
+        stamp = self.target / ".made"
+        return stamp.is_file() and stamp.read_text() == self._digest
+
+    @property
+    def _digest(self) -> str:
+        digest = hashlib.sha256(f"{sys.version}{self.target}".encode())
+        for source in self.sources:
+            digest.update(source.read_bytes())
+        return digest.hexdigest()
+
+    def install(self) -> None:
+        """Make it anew."""
+        started = time.monotonic()
+        shutil.rmtree(self.target, ignore_errors=True)
+        what = self.make(self.target)
+        self.target.mkdir(parents=True, exist_ok=True)
+        (self.target / ".made").write_text(self._digest)
+        print(f"installed {self.name}: {what}, {time.monotonic() - started:.1f} s\n", end="", flush=True)
 
 
-def main() -> None:
-    """Install the tools, and what tests and checks need where `development` is asked for."""
-    install([command_line_part(sys.argv[1:])])
+def install(*chains: Sequence[Part], later: Sequence[Part] = ()) -> None:
+    """Install what is missing, after saying what: the chains at the same time, the parts of a chain one by one.
 
-
-def command_line_part(asked: Sequence[str]) -> Part:
-    """Return the part that every command needs; with `development`, tests' and checks' packages too."""
-    return _development if "development" in asked else _command_line
-
-
-def install(parts: Sequence[Part]) -> None:
-    """Install the parts at the same time; exit with what failed, if one does."""
+    Args:
+        chains: the parts.
+        later: parts that other commands install when they are called, for the announcement.
+    """
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or later is needed; this is {sys.version.split()[0]}: apt-get install python3.11")
     TEMPORARY.mkdir(parents=True, exist_ok=True)
     try:
-        with ThreadPoolExecutor() as pool:
-            for part in [pool.submit(part) for part in parts]:
-                part.result()
-    except debian.DebianError as error:
+        with _alone(), ThreadPoolExecutor() as pool:
+            _announce([part for chain in chains for part in _missing(chain)], _missing(later))
+            for chain in [pool.submit(_install_chain, chain) for chain in chains]:
+                chain.result()
+    except DebianError as error:
         sys.exit(str(error))
     except subprocess.CalledProcessError as error:
         sys.exit(f"failed: {' '.join(map(str, error.cmd))}")
 
 
-def _command_line() -> None:
-    """CDK's command line runs on Node.js, which comes from a Python package where there is none."""
+def _missing(parts: Sequence[Part]) -> list[Part]:
+    return [part for part in parts if not part.is_made]
+
+
+def _install_chain(chain: Sequence[Part]) -> None:
+    for part in chain:
+        if not part.is_made:  # Looked at now: a part may be within one that was made anew.
+            part.install()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other process installs in this clone. However a process ends, it waits no longer."""
+    with (LOCAL / "installing").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another installation in this clone is running; this one goes on after it", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _announce(parts: Sequence[Part], later: Sequence[Part]) -> None:
+    if not parts:
+        return
+    print(f"To install, under this folder only: {', '.join(f'{part.name} {part.megabytes} MB' for part in parts)}")
+    print(f"Together {_size_and_time(parts)} on an idle machine with a fast connection.")
+    if later:
+        print(f"Other commands, as make up and make test, install more when first called: {_size_and_time(later)}.")
+    print(busy(), end="", flush=True)
+
+
+def _size_and_time(parts: Sequence[Part]) -> str:
+    return f"{sum(part.megabytes for part in parts)} MB, about {sum(part.seconds for part in parts)} s"
+
+
+def busy() -> str:
+    """Return a line that says that the machine has more to do than it can at once; empty when it has not."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load <= cores:
+        return ""
+    return f"This machine is busy (load {load:.0f}, {cores} cores): what takes longer than said here is its doing.\n"
+
+
+def command_line(*asked: str) -> list[Part]:
+    """Return what synth and deploy need; with `development`, what tests and checks need too."""
     # Made anew when either lock has changed, so that nothing of an older one stays.
     locks = (TOOLS, DEVELOPMENT)
-    made(VENV, lambda target: _virtual_environment(target, BASE_PYTHON, locks[0]), *locks)
+    parts = [Part(VENV, lambda target: virtual_environment(target, BASE_PYTHON, locks[0]), locks, 300, 7)]
     if not _node_on_path():
-        made(VENV / "node", _node, LOCKS / "node.txt")
-    made(ROOT / "node_modules", _node_modules, ROOT / "package-lock.json")
+        parts.append(Part(VENV / "node", _node, (LOCKS / "node.txt",), 200, 2))
+    parts.append(Part(ROOT / "node_modules", _node_modules, (ROOT / "package-lock.json",), 30, 2))
+    return [*parts, DEVELOPMENT_PART] if "development" in asked else parts
 
 
-def _development() -> None:
+def environment_part(target: Path, megabytes: int, seconds: int, python: Path = BASE_PYTHON) -> Part:
+    """Return a virtual environment with the packages of the lock file of its folder's name."""
+    lock = LOCKS / f"{target.name}.txt"
+    return Part(target, lambda target: virtual_environment(target, python, lock), (lock,), megabytes, seconds)
+
+
+def _development(target: Path) -> str:
     """Add to the same environment what tests, checks and documents need: half of all that is installed."""
-    _command_line()
-    made(VENV / "development", _packages_added, DEVELOPMENT)
-
-
-def _packages_added(target: Path) -> str:
-    _pip_install(VENV, DEVELOPMENT)
+    install_packages(VENV, DEVELOPMENT)
     return "tests, checks and documents"
 
 
-def made(target: Path, make: Callable[[Path], str], *sources: Path) -> None:
-    """Make the target unless it was made here from these sources by this Python.
-
-    In this folder, because the programs of a virtual environment contain its path: a moved clone is installed again.
-    """
-    digest = hashlib.sha256(f"{sys.version}{target}".encode())
-    for source in sources:
-        digest.update(source.read_bytes())
-    stamp = target / ".made"
-    if stamp.is_file() and stamp.read_text() == digest.hexdigest():
-        return
-    name = target.relative_to(ROOT)
-    print(f"installing {name} ...\n", end="", flush=True)
-    started = time.monotonic()
-    shutil.rmtree(target, ignore_errors=True)
-    what = make(target)
-    target.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(digest.hexdigest())
-    print(f"installed {name}: {what}, {time.monotonic() - started:.1f} s\n", end="", flush=True)
-
-
-def _run(*command: str | Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> str:
-    finished = subprocess.run(command, env=env or environment(), cwd=cwd, text=True, capture_output=True)
-    if finished.returncode:
-        print(f"\n{finished.stdout}{finished.stderr}", file=sys.stderr)
-        finished.check_returncode()
-    return finished.stdout
-
-
-def virtual_environment(target: Path, lock: Path, python: Path = BASE_PYTHON) -> None:
-    """Make a virtual environment of a lock's packages, unless there is one."""
-    made(target, lambda target: _virtual_environment(target, python, lock), lock)
-
-
-def _virtual_environment(target: Path, python: Path, requirements: Path) -> str:
-    has_pip = not subprocess.run([python, "-c", "import ensurepip"], stderr=subprocess.DEVNULL).returncode
-    _run(python, "-m", "venv", *([] if has_pip else ["--without-pip"]), target)
-    if not has_pip:
-        env = environment() | {"PYTHONPATH": str(_wheel_of_pip())}
-        _run(target / "bin" / "python", "-m", "pip", "install", "--quiet", "pip", env=env)
-    _pip_install(target, requirements)
-    return (
-        f"Python {_run(target / 'bin' / 'python', '-c', 'import platform; print(platform.python_version())').strip()}"
-    )
-
-
-def start_scripts_by_sh(folder: Path) -> None:
-    """Make the scripts of packages start in a folder whose path has a space, which a `#!` line cannot have.
-
-    pip does the same for the programs that it generates, and not for scripts that a package brings, as `aws`.
-    """
-    head = f"#!{folder}/python\n".encode()
-    start = f"#!/bin/sh\n'''exec' \"{folder}/python\" \"$0\" \"$@\"\n' '''\n".encode()
-    for script in folder.iterdir():
-        if not script.is_symlink() and (text := script.read_bytes()).startswith(head):
-            script.write_bytes(start + text.removeprefix(head))
-
-
-def _wheel_of_pip() -> Path:
-    """Return Debian's wheel of pip, which runs without being installed."""
-    wheels = LOCAL / "pip"
-    with _wheel:
-        if not wheels.exists():
-            debian.unpack(["python3-pip-whl"], wheels)
-    return next(wheels.glob("usr/share/python-wheels/pip-*.whl"))
-
-
-def _pip_install(target: Path, requirements: Path) -> None:
-    # Not compiled: the first synth compiles the part of CDK's 300 MB that it uses.
-    options = "-m pip install --quiet --require-hashes --no-deps --no-compile --requirement"
-    _run(target / "bin" / "python", *options.split(), requirements)
-    if " " in str(target):
-        start_scripts_by_sh(target / "bin")
-
-
 def _node_on_path() -> bool:
-    node = shutil.which("node")
-    if not node or not shutil.which("npm"):
+    """Whether this machine has a Node.js of its own, which is not the one of .venv."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    path = os.pathsep.join(folder for folder in folders if folder != str(VENV / "bin"))
+    node = shutil.which("node", path=path)
+    if not node or not shutil.which("npm", path=path):
         return False
     version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout
     return version.startswith("v") and int(version[1:].split(".")[0]) >= NODE
 
 
 def _node(target: Path) -> str:
-    _pip_install(VENV, LOCKS / "node.txt")
-    return f"Node {_run('node', '--version').strip()}"
+    """Node.js comes from a Python package where the machine has none."""
+    install_packages(VENV, LOCKS / "node.txt")
+    return f"Node {run('node', '--version').strip()}"
 
 
 def _node_modules(target: Path) -> str:
-    _run("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error")
-    return f"CDK {_run('cdk', '--version').split()[0]}"
+    run("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error")
+    return f"CDK {run('cdk', '--version').split()[0]}"
 
+
+DEVELOPMENT_PART: Final = Part(VENV / "development", _development, (DEVELOPMENT,), 370, 3)
 
 if __name__ == "__main__":
-    main()
+    install(command_line(*sys.argv[1:]))

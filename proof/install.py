@@ -6,9 +6,10 @@ Uses the standard library only, because it runs before anything is installed.
 import sys
 from typing import Final
 
-from local.install import parts
+from local.install import chains
 from operations.commands import LOCAL
-from operations.install import BASE_PYTHON, LOCKS, install, virtual_environment
+from operations.install import environment_part, install
+from operations.packages import BASE_PYTHON
 from stacks.constructs.runtime_python import runtime_python
 
 CHECKOV: Final = LOCAL / "checkov"
@@ -17,10 +18,5 @@ BENCH: Final = LOCAL / "bench"
 """The benchmarks' virtual environment: only what they compare with."""
 
 if __name__ == "__main__":
-    asked = sys.argv[1:]
-    found = parts(["development"])
-    if "checkov" in asked:
-        found.append(lambda: virtual_environment(CHECKOV, LOCKS / "checkov.txt"))
-    if "bench" in asked:
-        found.append(lambda: virtual_environment(BENCH, LOCKS / "bench.txt", runtime_python() or BASE_PYTHON))
-    install(found)
+    parts = [environment_part(CHECKOV, 190, 3), environment_part(BENCH, 240, 2, runtime_python() or BASE_PYTHON)]
+    install(*chains("development"), *([part] for part in parts if part.target.name in sys.argv))

@@ -35,7 +35,7 @@ def test_updates_wait_a_week_and_reach_every_lock_file() -> None:
         ROOT / "requirements.txt"
     ]
     assert set(updates[0]["directories"]) == {f"/{path.parent.relative_to(ROOT)}".rstrip(".") for path in locks}
-    assert len(locks) == 8
+    assert len(locks) == 9
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
