@@ -10,6 +10,7 @@ from typing import Any
 import aws_cdk as cdk
 
 from stacks.acknowledgements import acknowledge_findings
+from stacks.constructs.dependencies import DependenciesError
 from stacks.constructs.migrations import MigrationsError, check_migrations
 from stacks.database import DatabaseStack
 from stacks.deployment import DeploymentStack
@@ -71,7 +72,10 @@ def main() -> None:
         sys.exit("\n".join(["Settings refused:", *(f"  {fault}" for fault in error.faults)]))
     except MigrationsError as error:
         sys.exit(f"Migrations refused:\n{error}")
-    build(app, settings)
+    try:
+        build(app, settings)
+    except DependenciesError as error:
+        sys.exit(f"The functions cannot be packaged: {error}")
     app.synth()
 
 

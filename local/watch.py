@@ -105,7 +105,9 @@ class Watcher:
                 own = self._root / "lambda_src" / name
                 is_own_bytecode = name.parts[0] in ("__pycache__", "shared") and name.suffix == ".pyc"
                 if not is_own_bytecode:
-                    target.write(own if own.is_file() else file, name)
+                    entry = zipfile.ZipInfo(str(name))
+                    entry.external_attr = 0o644 << 16  # A module in lambda_src/ has the modes of the user's umask.
+                    target.writestr(entry, (own if own.is_file() else file).read_bytes(), zipfile.ZIP_DEFLATED)
         return archive.getvalue()
 
     def _new_log(self) -> Iterator[str]:

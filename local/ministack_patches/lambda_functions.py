@@ -9,6 +9,7 @@ Python functions in AWS's runtime, with extensions.
 import copy
 import io
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -41,6 +42,7 @@ ROOT_CERTIFICATES: Final = "shared/rds-root-certificates.pem"
 _create_function = provisioners._lambda_create
 _update_function = provisioners._lambda_update
 _public_parameter = ssm._public_parameter
+_zip_inline = provisioners._zip_inline
 
 
 def install() -> None:
@@ -48,6 +50,7 @@ def install() -> None:
     handler = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
     handler["create"] = provisioners._lambda_create = _create
     handler["update"] = _update
+    provisioners._zip_inline = _inline_code
     lambda_svc._execute_function_warm = lambda_svc._execute_function_provided_warm
     lambda_runtime._worker_class_for = lambda _: ExecutionEnvironment
     ssm._public_parameter = _extension_or_public_parameter
@@ -187,12 +190,34 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
         serving.set()
 
 
+def _is_readable(entry: zipfile.ZipInfo) -> bool:
+    """Whether others than its owner may read a file. An archive from Windows has no modes."""
+    mode = entry.external_attr >> 16
+    return not mode or bool(mode & stat.S_IROTH)
+
+
+def _inline_code(*args: Any) -> bytes | None:
+    """What ministack makes of code in a template, readable for all as on AWS."""
+    made = _zip_inline(*args)
+    if not made:
+        return made
+    readable = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(made)) as source, zipfile.ZipFile(readable, "w") as target:
+        for entry in source.infolist():
+            entry.external_attr = 0o644 << 16
+            target.writestr(entry, source.read(entry))
+    return readable.getvalue()
+
+
 def _prepared(code_zip: bytes, *, is_debugged: bool) -> bytes:
     """The deployed package, with Lambda's runtime to start it and this cloud's authority to trust.
 
     Here RDS's certificates come from a throw-away authority; on AWS the package's own
     root certificates are the right ones. Nothing else of the package is touched, except for a
     debugger: its breakpoints are in the files of lambda_src/, so that these take the modules' places.
+
+    A file that only its owner may read is missing, because all functions run as the cloud's own user. On AWS it is
+    there, and the import fails all the same (https://docs.aws.amazon.com/lambda/latest/dg/python-package.html).
     """
     authority = Certificates.within(RUN / "certificates").ca.read_bytes()
     authority = f"# {os.environ['MINISTACK_REGION']}\n".encode() + authority
@@ -208,6 +233,8 @@ def _prepared(code_zip: bytes, *, is_debugged: bool) -> bytes:
                 f'exec "{sys.executable}" -Xfrozen_modules=off -m local.debugger {DEBUG_PORT} "$_HANDLER"',
             ]
         for entry in source.infolist():
+            if not _is_readable(entry):
+                continue
             target.writestr(entry, authority if entry.filename == ROOT_CERTIFICATES else source.read(entry))
         target.writestr("bootstrap", "\n".join(["#!/bin/sh", *start, ""]))
     return prepared.getvalue()

@@ -1,10 +1,13 @@
 """The whole application, deployed to the local cloud by the real CDK."""
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
 import psutil
+import pytest
 
 from local.cloud import LocalCloud
 from local.tests.fixtures import assembly, wait_for_rotation
@@ -94,6 +97,50 @@ def test_the_database_is_where_the_instance_says(cloud: LocalCloud) -> None:
     (instance,) = cloud.client("rds").describe_db_instances()["DBInstances"]
     assert instance["MultiAZ"] is True
     assert instance["Endpoint"]["Address"] == "localhost"
+
+
+@pytest.fixture
+def role(cloud: LocalCloud, outputs: dict[str, str]) -> str:
+    """The ARN of a role that Lambda may take."""
+    arn: str = cloud.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])["Role"]
+    return arn
+
+
+MODULE = "def handler(event, context):\n    return 'imported'\n"
+
+
+def _answer_of_a_module(cloud: LocalCloud, role: str, mode: int) -> Any:
+    """What a function says whose module has this mode in its archive."""
+    archive = io.BytesIO()
+    module = zipfile.ZipInfo("module.py")
+    module.external_attr = mode << 16
+    with zipfile.ZipFile(archive, "w") as package:
+        package.writestr(module, MODULE)
+    client, name = cloud.client("lambda"), f"mode-{mode:o}"
+    code = {"ZipFile": archive.getvalue()}
+    client.create_function(FunctionName=name, Runtime="python3.13", Role=role, Handler="module.handler", Code=code)
+    try:
+        return json.load(client.invoke(FunctionName=name)["Payload"])
+    finally:
+        client.delete_function(FunctionName=name)
+
+
+def test_a_module_that_only_its_owner_may_read_is_not_imported(cloud: LocalCloud, role: str) -> None:
+    assert _answer_of_a_module(cloud, role, 0o100644) == "imported"
+    assert "Runtime.ImportModuleError" in _answer_of_a_module(cloud, role, 0o100600)["errorMessage"]
+
+
+def test_code_in_a_template_is_imported(cloud: LocalCloud, role: str) -> None:
+    properties = {"Runtime": "python3.13", "Handler": "index.handler", "Role": role, "Code": {"ZipFile": MODULE}}
+    template = {"Resources": {"Function": {"Type": "AWS::Lambda::Function", "Properties": properties}}}
+    cloudformation = cloud.client("cloudformation")
+    cloudformation.create_stack(StackName="Inline", TemplateBody=json.dumps(template))
+    cloudformation.get_waiter("stack_create_complete").wait(StackName="Inline", WaiterConfig={"Delay": 1})
+    resource = cloudformation.describe_stack_resource(StackName="Inline", LogicalResourceId="Function")
+    name = resource["StackResourceDetail"]["PhysicalResourceId"]
+    assert json.load(cloud.client("lambda").invoke(FunctionName=name)["Payload"]) == "imported"
+    cloudformation.delete_stack(StackName="Inline")
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName="Inline", WaiterConfig={"Delay": 1})
 
 
 def test_a_secret_of_which_a_template_says_nothing_has_a_random_value(cloud: LocalCloud) -> None:

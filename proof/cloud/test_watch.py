@@ -36,6 +36,7 @@ def test_an_edit_in_a_function_is_answered_without_a_synthesis(
     watcher = Watcher(cloud, tree)
     assert not watcher.step()
     edit(tree / "lambda_src" / "queries.py", "DemoApp successfully", "DemoApp, edited, successfully")
+    (tree / "lambda_src" / "queries.py").chmod(0o600)  # As under a umask of 077.
     assert watcher.step()
     assert _answer(cloud)["message"].startswith("DemoApp, edited, successfully")
     # The shared package is in every function; no bytecode of the file before runs.

@@ -1,22 +1,40 @@
-"""The functions' packages, as a real synthesis makes them."""
+"""The functions' packages, made by pip and by CDK's command line: what is in them, and which name they have."""
 
 import importlib.metadata
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import aws_cdk as cdk
 import pytest
 
-from operations.commands import ROOT, environment
+from local.cloud import CloudError, LocalCloud
+from local.tests.fixtures import assembly, local_cloud
+from operations.commands import ROOT, VENV, environment
+from operations.packages import BASE_PYTHON, UV
 from stacks.constructs import bundling
-from stacks.constructs.bundling import FILES, SOURCE, LocalBundling, bytecode_of
+from stacks.constructs.bundling import FILES, SOURCE, LocalBundling, bytecode_of, function_code
+from stacks.constructs.dependencies import DependenciesError, dependencies
 from stacks.constructs.runtime_python import runtime_python
+from tests.conftest import Templates
+
+LOCK = SOURCE / "requirements.txt"
+
+
+@pytest.fixture(autouse=True)
+def _installed_anew() -> None:
+    """Each test installs the dependencies itself."""
+    dependencies.cache_clear()
 
 
 @pytest.fixture(scope="session")
 def synthesised_package(synthesised: Path) -> dict[str, bytes]:
-    """Every file of the serving function's package, by its path within it."""
+    """Every file of the functions' package, by its path within it."""
     (package,) = [path.parent for path in synthesised.glob("asset.*/handler.py")]
     return {str(Path(path).relative_to(package)): path.read_bytes() for path in package.rglob("*") if path.is_file()}
 
@@ -66,7 +84,7 @@ def test_the_same_files_make_the_same_package(tmp_path: Path) -> None:
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
-        bundling._dependencies.cache_clear()
+        dependencies.cache_clear()
         LocalBundling("handler").try_bundle(str(folder))
         files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
         packages.append({name: path.read_bytes() for name, path in files.items() if "dist-info" not in name})
@@ -116,3 +134,181 @@ def test_an_entry_points_package_holds_all_that_it_imports(synthesised: Path, en
         text=True,
     )
     assert run.stdout.strip() == str(package / f"{entry_point}.py"), run.stderr
+
+
+def _without_pip(monkeypatch: pytest.MonkeyPatch, folder: Path, *programs: str) -> None:
+    """As in an environment that uv made, on a machine with these programs alone."""
+    monkeypatch.setitem(sys.modules, "pip", None)
+    for program in programs:
+        (folder / program).symlink_to(UV if program == "uv" else VENV / "bin" / program)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+@pytest.mark.parametrize("program", ["uv", "wheel", "pip3"])
+def test_the_dependencies_are_installed_without_pip_in_the_environment(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without_pip(monkeypatch, tmp_path, *({program} - {"wheel"}))
+    if program != "wheel":
+        monkeypatch.setattr("stacks.constructs.dependencies.WHEELS", ())
+    assert {"pymysql", "urllib3"} <= {path.name for path in dependencies(LOCK).iterdir()}
+
+
+def test_without_anything_that_installs_one_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_pip(monkeypatch, tmp_path)
+    monkeypatch.setattr("stacks.constructs.dependencies.WHEELS", ())
+    with pytest.raises(
+        DependenciesError, match=r"^pymysql==\S+ and urllib3==\S+ are downloaded with pip or uv, and .*"
+    ):
+        dependencies(LOCK)
+
+
+@pytest.mark.parametrize("program", ["pip", "wheel"])
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_no_setting_of_pip_moves_or_refuses_what_is_installed(
+    place: str, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "constraints").write_text("urllib3==1.26.0\n")
+    settings = {name: tmp_path / name for name in ("prefix", "root", "target")}
+    settings |= {"user": Path("1"), "require-virtualenv": Path("1"), "constraint": tmp_path / "constraints"}
+    if place == "environment":
+        for name, value in settings.items():
+            monkeypatch.setenv(f"PIP_{name.upper().replace('-', '_')}", str(value))
+    else:
+        (tmp_path / "pip.conf").write_text("\n".join(["[global]", *(f"{key} = {it}" for key, it in settings.items())]))
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    if program == "wheel":
+        (tmp_path / "bin").mkdir()
+        _without_pip(monkeypatch, tmp_path / "bin")
+        monkeypatch.setattr(sys, "executable", str(BASE_PYTHON))  # Outside every environment.
+    assert {"pymysql", "urllib3"} <= {path.name for path in dependencies(LOCK).iterdir()}
+    assert not any((tmp_path / name).exists() for name in ("prefix", "root", "target"))
+
+
+def _unreachable(folder: Path) -> dict[str, str]:
+    """Settings with which pip finds no index and no wheel that it downloaded before."""
+    settings = {"INDEX_URL": "http://127.0.0.1:9", "FIND_LINKS": "", "RETRIES": "1", "CONFIG_FILE": os.devnull}
+    return {f"PIP_{name}": value for name, value in {**settings, "CACHE_DIR": str(folder)}.items()}
+
+
+def test_without_a_network_the_synthesis_ends_with_one_sentence_that_has_the_cause(tmp_path: Path) -> None:
+    out = tmp_path / "cdk.out"
+    run = subprocess.run(
+        ["cdk", "synth", "--quiet", "--output", out],
+        cwd=ROOT,
+        env=environment() | _unreachable(tmp_path / "cache") | {"FORCE_COLOR": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    bundled, said, status = (run.stdout + run.stderr).strip().splitlines()
+    assert bundled.startswith("Bundling asset")
+    assert "python3 app.py: Subprocess exited with error 1" in status
+    assert re.match(r"The functions cannot be packaged: pymysql==\S+ and urllib3==\S+ cannot be downloaded: ", said)
+    assert "Connection refused" in said
+    assert "\x1b" not in said
+    assert "right would be" in said
+    assert not list(out.glob("*.template.json"))
+
+
+def test_a_wheel_with_another_hash_is_refused(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.txt"
+    lock.write_text(re.sub("sha256:.{8}", f"sha256:{'0' * 8}", LOCK.read_text()))
+    with pytest.raises(DependenciesError, match="DO NOT MATCH THE HASHES"):
+        dependencies(lock)
+
+
+def _templates(out: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in out.glob("*.template.json")}
+
+
+def _wrong_modes(out: Path) -> list[Path]:
+    paths = [path for package in out.glob("asset.*/") for path in (package, *package.rglob("*"))]
+    assert paths
+    return [path for path in paths if path.stat().st_mode & 0o777 != (0o755 if path.is_dir() else 0o644)]
+
+
+def test_all_may_read_a_package_whatever_the_umask_is(tmp_path: Path) -> None:
+    out = tmp_path / "cdk.out"
+    command = ["cdk", "synth", "--quiet", "--output", str(out)]
+    subprocess.run(command, cwd=ROOT, env=environment(), umask=0o077, check=True)
+    assert _wrong_modes(out) == []
+    assert _templates(out) == _templates(assembly())
+
+
+def _package(out: Path, entry_point: str = "handler") -> Path:
+    """What a synthesis in this process makes."""
+    stack = cdk.Stack(cdk.App(outdir=str(out)), "Stack")
+    function_code(stack, entry_point).bind(stack)
+    (package,) = [file.parent for file in out.glob(f"asset.*/{entry_point}.py")]
+    return package
+
+
+def test_a_package_whose_modes_were_changed_is_made_again_and_so_is_its_archive(tmp_path: Path) -> None:
+    made = _package(tmp_path)
+    (made / "pymysql" / "err.py").chmod(0o600)
+    archive = tmp_path / ".cache" / f"{made.name.removeprefix('asset.')}.zip"
+    archive.parent.mkdir()
+    archive.touch()
+    # CDK keeps what one process has made: another one synthesises again.
+    program = f"from proof.stacks.test_package import _package, Path; _package(Path({str(tmp_path)!r}))"
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment() | {"PYTHONPATH": str(SOURCE)}, check=True
+    )
+    assert _wrong_modes(tmp_path) == []
+    assert not archive.exists()
+
+
+def test_a_package_that_was_made_otherwise_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _package(tmp_path / "now").name
+    monkeypatch.setattr(bundling, "FORMAT", "")
+    assert _package(tmp_path / "otherwise").name != made
+
+
+def test_what_was_not_packaged_has_no_packages_name(templates: Templates) -> None:
+    packages = {package.name.removeprefix("asset.") for package in assembly().glob("asset.*/")}
+    names = {
+        function["Properties"]["Code"]["S3Key"].removesuffix(".zip")
+        for function in templates.resources("AWS::Lambda::Function").values()
+    }
+    assert len(names) == len(packages) == len(FILES)
+    assert not names & packages
+
+
+def _interrupt(out: Path) -> None:
+    """Kill a synthesis while it makes a package."""
+    command = ["cdk", "synth", "--quiet", "--output", str(out)]
+    synthesis = subprocess.Popen(command, cwd=ROOT, env=environment(), start_new_session=True)
+    while not list(out.glob("asset.*/pymysql")):
+        assert synthesis.poll() is None
+        time.sleep(0.002)
+    os.killpg(synthesis.pid, signal.SIGKILL)
+    synthesis.wait()
+
+
+def _import_errors(cloud: LocalCloud) -> list[str]:
+    """The functions that cannot be imported, each in what was deployed last."""
+    client = cloud.client("lambda")
+    names = [each["FunctionName"] for each in client.list_functions()["Functions"]]
+    assert len(names) == len(FILES)
+    answers = {name: client.invoke(FunctionName=name, Payload=b"{}")["Payload"].read() for name in names}
+    return [name for name, answer in answers.items() if b"ImportModuleError" in answer]
+
+
+def test_after_a_synthesis_that_packaged_nothing_or_not_all_a_deploy_is_refused_or_its_functions_all_import(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "cdk.out"
+    deploy = ("deploy", "--require-approval=never")
+    _interrupt(out)
+    with local_cloud("bundling") as cloud:
+        cloud.bootstrap()
+        for command in (("ls",), (*deploy, "Dev-Network", "--exclusively")):
+            cloud.cdk(*command, f"--output={out}")
+            with pytest.raises(CloudError, match="right would be cdk synth first"):
+                cloud.cdk(*deploy, "--all", f"--app={out}")
+        stacks = cloud.client("cloudformation").describe_stacks()["Stacks"]
+        assert {each["StackName"] for each in stacks} == {"CDKToolkit", "Dev-Network"}
+        cloud.cdk("synth", "--quiet", f"--output={out}")
+        cloud.cdk(*deploy, "--all", f"--app={out}")
+        assert _import_errors(cloud) == []

@@ -1,12 +1,10 @@
-"""Bundles each function's own files of lambda_src/, and the two dependencies, without Docker."""
+"""Makes each function's package of its own files of lambda_src/ and the two dependencies, without Docker."""
 
-import atexit
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -16,6 +14,7 @@ import aws_cdk as cdk
 import jsii
 from aws_cdk import aws_lambda as lambda_
 
+from stacks.constructs.dependencies import dependencies
 from stacks.constructs.runtime_python import MINOR, runtime_python
 
 SOURCE: Final = Path(__file__).parent.parent.parent / "lambda_src"
@@ -30,24 +29,40 @@ FILES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The files and folders of lambda_src/ that each entry point runs."""
 MIGRATIONS: Final = SOURCE.parent / "migrations"
-"""The SQL files, which the migration function's asset has too."""
+"""The SQL files, which the migration function's package has too."""
+FORMAT: Final = "readable by all"
+"""Part of each hash: packages that were made otherwise, in cdk.out/ or on AWS, are not taken for these."""
+NOT_PACKAGED: Final = (
+    "The functions' packages were not made, as by cdk ls or for a stack that --exclusively left out; "
+    "right would be cdk synth first, then this command with --app cdk.out"
+)
 
 
-def function_code(entry_point: str) -> lambda_.Code:
+def function_code(stack: cdk.Stack, entry_point: str) -> lambda_.Code:
     """Return an asset with the files of one entry point, a key of `FILES`, and the dependencies.
 
     Each function has an asset of its own, so that a change deploys only the functions that
     run the changed file. The asset's hash is that of its files and of requirements.txt, which
-    names every dependency's version and hash: an asset that is already in cdk.out/ is not
+    names every dependency's version and hash: a package that is already in cdk.out/ is not
     made again. The version of the Python that made the bytecode counts too.
 
+    When CDK asks for no package, the asset is empty and has another hash. CDK's command line refuses to deploy it.
+
     Raises:
+        DependenciesError: the dependencies cannot be downloaded.
         FileNotFoundError: lambda_src/ lacks one of the files.
     """
+    digest = _digest(entry_point)
+    if not stack.bundling_required:
+        # Not CDK's own answer, which is lambda_src/ as it is, under the package's hash.
+        if "CDK_OUTDIR" in os.environ:  # Without its command line, as in tests, CDK would raise the error.
+            cdk.Annotations.of(stack).add_error(NOT_PACKAGED)
+        return lambda_.Code.from_asset(str(SOURCE), exclude=["*"], asset_hash=f"not packaged {digest}")
+    _remove_unreadable(Path(cdk.Stage.of(stack).asset_outdir), entry_point)  # type: ignore[union-attr]
     return lambda_.Code.from_asset(
         str(SOURCE),
         asset_hash_type=cdk.AssetHashType.CUSTOM,
-        asset_hash=_digest(entry_point),
+        asset_hash=digest,
         bundling=cdk.BundlingOptions(
             image=RUNTIME.bundling_image,  # CDK requires an image; it is never pulled.
             local=LocalBundling(entry_point),
@@ -63,39 +78,36 @@ class LocalBundling:
         self._entry_point = entry_point
 
     def try_bundle(self, output_dir: str, *_: Any, **__: Any) -> bool:
-        """Fill `output_dir` (a path) and return True, so that CDK never falls back to Docker.
+        """Fill the package's folder, to which CDK gives its name afterwards, and return True: Docker is never asked.
+
+        Files are 644 and folders 755, as Lambda needs them, whatever the umask is
+        (https://docs.aws.amazon.com/lambda/latest/dg/python-package.html).
 
         Raises:
-            subprocess.CalledProcessError: pip failed; its output is written to standard error.
+            DependenciesError: the dependencies cannot be downloaded.
         """
-        shutil.copytree(_dependencies(SOURCE / "requirements.txt"), output_dir, dirs_exist_ok=True)
+        folder = Path(output_dir)
+        shutil.copytree(dependencies(SOURCE / "requirements.txt"), folder, dirs_exist_ok=True)
         for name, file in source_files(self._entry_point).items():
-            target = Path(output_dir) / name
+            target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-        _compile(Path(output_dir))
+        _compile(folder)
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(_mode(path))
         return True
 
 
-@cache
-def _dependencies(requirements: Path) -> Path:
-    """Install the dependencies into a temporary folder, once for all functions, and return it."""
-    temporary = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, temporary)
-    folder = Path(temporary, "dependencies")  # pip makes it, readable for all as an asset is.
-    pip = subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes"),
-            *("--target", str(folder), "--requirement", str(requirements)),
-        ],
-        capture_output=True,
-        text=True,
-    )
-    if pip.returncode:
-        sys.stderr.write(pip.stderr)
-        pip.check_returncode()
-    return folder
+def _mode(path: Path) -> int:
+    return 0o755 if path.is_dir() else 0o644
+
+
+def _remove_unreadable(assembly: Path, entry_point: str) -> None:
+    """Remove a package whose modes were changed, and the archive that CDK made of it: CDK takes what has the name."""
+    for folder in [file.parent for file in assembly.glob(f"asset.*/{entry_point}.py")]:
+        if any(_mode(path) & ~path.stat().st_mode for path in (folder, *folder.rglob("*"))):
+            shutil.rmtree(folder)
+            (assembly / ".cache" / f"{folder.suffix[1:]}.zip").unlink(missing_ok=True)
 
 
 def _compile(folder: Path) -> None:
@@ -136,7 +148,7 @@ def _compiler() -> str:
 
 
 def source_files(entry_point: str) -> dict[str, Path]:
-    """Return the entry point's files by their path in the asset, in order."""
+    """Return the entry point's files by their path in the package, in order."""
     paths = [SOURCE / name for name in FILES[entry_point]]
     files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
     kept = sorted(each for each in files if not each.is_dir() and each.parent.name != "__pycache__")
@@ -147,7 +159,7 @@ def source_files(entry_point: str) -> dict[str, Path]:
 
 
 def _digest(entry_point: str) -> str:
-    digest = hashlib.sha256(f"{RUNTIME.name}{_compiler()}".encode())
+    digest = hashlib.sha256(f"{FORMAT}{RUNTIME.name}{_compiler()}".encode())
     for name, file in {"requirements.txt": SOURCE / "requirements.txt", **source_files(entry_point)}.items():
         content = file.read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode() + content)

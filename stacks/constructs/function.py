@@ -98,7 +98,7 @@ class LeastPrivilegeFunction(lambda_.Function):
         super().__init__(
             scope,
             construct_id,
-            code=function_code(handler.partition(".")[0]),
+            code=function_code(cdk.Stack.of(scope), handler.partition(".")[0]),
             handler=handler,
             runtime=RUNTIME,
             role=role,
