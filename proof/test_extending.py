@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from operations.application import copy_application
 from operations.commands import ROOT, environment
 
 PATCHES = {
@@ -32,10 +33,8 @@ def _run(folder: Path, *command: str, stdin: str = "", **variables: str) -> str:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of what is synthesised."""
-    for name in ("app.py", "cdk.json", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("stacks", "lambda_src", "migrations"):
-        shutil.copytree(ROOT / name, tmp_path / name)
+    copy_application(tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "tests" / "lambda_src").mkdir(parents=True)
     return tmp_path
 
