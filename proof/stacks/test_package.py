@@ -21,7 +21,6 @@ from stacks.constructs import bundling
 from stacks.constructs.bundling import FILES, SOURCE, LocalBundling, bytecode_of, function_code
 from stacks.constructs.dependencies import DependenciesError, dependencies
 from stacks.constructs.runtime_python import runtime_python
-from tests.conftest import Templates
 
 LOCK = SOURCE / "requirements.txt"
 
@@ -265,11 +264,15 @@ def test_a_package_that_was_made_otherwise_has_another_name(tmp_path: Path, monk
     assert _package(tmp_path / "otherwise").name != made
 
 
-def test_what_was_not_packaged_has_no_packages_name(templates: Templates) -> None:
+def test_what_was_not_packaged_has_no_packages_name(tmp_path: Path) -> None:
     packages = {package.name.removeprefix("asset.") for package in assembly().glob("asset.*/")}
+    subprocess.run(["cdk", "ls", "--output", tmp_path], cwd=ROOT, env=environment(), check=True, capture_output=True)
+    listed = [json.loads(file.read_text()) for file in tmp_path.glob("*.template.json")]
     names = {
-        function["Properties"]["Code"]["S3Key"].removesuffix(".zip")
-        for function in templates.resources("AWS::Lambda::Function").values()
+        resource["Properties"]["Code"]["S3Key"].removesuffix(".zip")
+        for template in listed
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::Lambda::Function"
     }
     assert len(names) == len(packages) == len(FILES)
     assert not names & packages

@@ -53,10 +53,10 @@ def function_code(stack: cdk.Stack, entry_point: str) -> lambda_.Code:
         FileNotFoundError: lambda_src/ lacks one of the files.
     """
     digest = _digest(entry_point)
-    if not stack.bundling_required:
+    # Only CDK's command line deploys. In memory, as for tests and comparisons, the template has the package's hash.
+    if "CDK_OUTDIR" in os.environ and not stack.bundling_required:
         # Not CDK's own answer, which is lambda_src/ as it is, under the package's hash.
-        if "CDK_OUTDIR" in os.environ:  # Without its command line, as in tests, CDK would raise the error.
-            cdk.Annotations.of(stack).add_error(NOT_PACKAGED)
+        cdk.Annotations.of(stack).add_error(NOT_PACKAGED)
         return lambda_.Code.from_asset(str(SOURCE), exclude=["*"], asset_hash=f"not packaged {digest}")
     _remove_unreadable(Path(cdk.Stage.of(stack).asset_outdir), entry_point)  # type: ignore[union-attr]
     return lambda_.Code.from_asset(
