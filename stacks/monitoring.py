@@ -1,6 +1,6 @@
 """Alarms, the notification topic and the dashboard."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -32,13 +32,20 @@ DATABASE_EVENTS: Final = ["availability", "deletion", "failover", "failure", "lo
 """Categories of RDS's events (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Events.Messages.html)."""
 
 ROTATION_GRACE_DAYS: Final = 2
-FIVE_MINUTES: Final = cdk.Duration.minutes(5)
+
+
+class _Alarm(NamedTuple):
+    """A metric that raises an alarm when it reaches the threshold for a number of five-minute periods."""
+
+    meaning: str
+    metric: cloudwatch.IMetric
+    threshold: float
+    periods: int = 1
+    below: bool = False
 
 
 class MonitoringStack(cdk.Stack):
     """The alarms, one SNS topic for all of them, and a dashboard."""
-
-    topic: sns.Topic
 
     def __init__(
         self,
@@ -51,84 +58,120 @@ class MonitoringStack(cdk.Stack):
         service: ServiceStack,
     ) -> None:
         super().__init__(scope, construct_id, termination_protection=settings.protect_data)
-        self._settings = settings
-        self.topic = self._topic(database)
+        topic = self._topic(database)
         if settings.alarm_email:
-            self.topic.add_subscription(subscriptions.EmailSubscription(settings.alarm_email))
-        function, instance = service.function, database.instance
-        self._failures = {name: self._logged(service, name, f'$.outcome = "{name}"') for name in FAILURES}
-        self._refreshed = self._logged(service, "CredentialsRefreshed", '$.message = "credentials.refreshed"')
-        self._secret_age = self._logged(service, "SecretAgeHours", "$.secret_age_hours >= 0", "$.secret_age_hours")
-
-        self._alarm("FunctionErrors", "The function fails.", function.metric_errors(period=FIVE_MINUTES), 5)
-        self._alarm("FunctionThrottles", "Callers are turned away.", function.metric_throttles(period=FIVE_MINUTES), 1)
-        self._alarm(
-            "FunctionDuration",
-            "Invocations come near the function's timeout.",
-            function.metric_duration(period=FIVE_MINUTES, statistic="Maximum"),
-            TIMEOUT.to_milliseconds() * 0.8,
-        )
+            topic.add_subscription(subscriptions.EmailSubscription(settings.alarm_email))
+        function, instance, rotation = service.function, database.instance, database.rotation
+        namespace = f"DemoApp/{settings.env}"
+        failures = {name: self._logged(service, namespace, name, f'$.outcome = "{name}"') for name in FAILURES}
+        refreshed = self._logged(service, namespace, "CredentialsRefreshed", '$.message = "credentials.refreshed"')
+        secret_age = self._logged(service, namespace, "SecretAgeHours", "$.secret_age_hours >= 0", "$.secret_age_hours")
+        # CDK's metrics have periods of five minutes.
+        alarms = {
+            "FunctionErrors": _Alarm("The function fails.", function.metric_errors(), 5),
+            "FunctionThrottles": _Alarm("Callers are turned away.", function.metric_throttles(), 1),
+            "FunctionDuration": _Alarm(
+                "Invocations come near the function's timeout.",
+                function.metric_duration(statistic="Maximum"),
+                TIMEOUT.to_milliseconds() * 0.8,
+            ),
+            **{name: _Alarm(meaning, failures[name], threshold) for name, (threshold, meaning) in FAILURES.items()},
+            "RotationFailed": _Alarm(
+                "A step of the password's rotation failed; Secrets Manager tries it again.", rotation.metric_errors(), 1
+            ),
+            "MigrationFailed": _Alarm(
+                "The migrations of a deploy could not be applied; callers keep the version before.",
+                service.migration.metric_errors(),
+                1,
+            ),
+            "RotationOverdue": _Alarm(
+                "The password in use is older than its schedule allows.",
+                secret_age,
+                (settings.rotation_days + ROTATION_GRACE_DAYS) * 24,
+            ),
+            "DatabaseCpu": _Alarm(
+                "The database's processors are busy.", instance.metric_cpu_utilization(), 80, periods=3
+            ),
+            "DatabaseMemory": _Alarm(
+                "The database is short of memory.",
+                instance.metric_freeable_memory(),
+                memory_gib(settings.instance_class) * 2**30 * 0.05,
+                periods=3,
+                below=True,
+            ),
+            "DatabaseStorage": _Alarm(
+                "The database's storage is nearly full, and has not grown by itself.",
+                instance.metric_free_storage_space(),
+                2 * 2**30,
+                periods=6,
+                below=True,
+            ),
+            "DatabaseConnections": _Alarm(
+                "The database holds about as many connections as its class carries.",
+                instance.metric_database_connections(statistic="Maximum"),
+                settings.connections,
+            ),
+        }
         if settings.reserved_concurrency:
-            self._alarm(
-                "FunctionConcurrency",
+            alarms["FunctionConcurrency"] = _Alarm(
                 "The function's reserved concurrency is nearly used up.",
-                function.metric("ConcurrentExecutions", period=FIVE_MINUTES, statistic="Maximum"),
+                function.metric("ConcurrentExecutions", statistic="Maximum"),
                 max(1, settings.reserved_concurrency * 0.8),
             )
-        for name, (threshold, meaning) in FAILURES.items():
-            self._alarm(name, meaning, self._failures[name], threshold)
-        self._alarm(
-            "RotationFailed",
-            "A step of the password's rotation failed; Secrets Manager tries it again.",
-            database.rotation.metric_errors(period=FIVE_MINUTES),
-            1,
-        )
-        self._alarm(
-            "MigrationFailed",
-            "The migrations of a deploy could not be applied; callers keep the version before.",
-            service.migration.metric_errors(period=FIVE_MINUTES),
-            1,
-        )
-        self._alarm(
-            "RotationOverdue",
-            "The password in use is older than its schedule allows.",
-            self._secret_age,
-            (settings.rotation_days + ROTATION_GRACE_DAYS) * 24,
-        )
-        self._alarm(
-            "DatabaseCpu", "The database's processors are busy.", instance.metric_cpu_utilization(), 80, periods=3
-        )
-        self._alarm(
-            "DatabaseMemory",
-            "The database is short of memory.",
-            instance.metric_freeable_memory(),
-            memory_gib(settings.instance_class) * 2**30 * 0.05,
-            periods=3,
-            below=True,
-        )
-        self._alarm(
-            "DatabaseStorage",
-            "The database's storage is nearly full, and has not grown by itself.",
-            instance.metric_free_storage_space(),
-            2 * 2**30,
-            periods=6,
-            below=True,
-        )
-        self._alarm(
-            "DatabaseConnections",
-            "The database holds about as many connections as its class carries.",
-            instance.metric_database_connections(statistic="Maximum"),
-            settings.connections,
-        )
+        action = actions.SnsAction(topic)
+        below = cloudwatch.ComparisonOperator.LESS_THAN_OR_EQUAL_TO_THRESHOLD
+        for name, each in alarms.items():
+            alarm = cloudwatch.Alarm(
+                self,
+                name,
+                alarm_description=f"{each.meaning} Runbook: {settings.runbook}/{name}.md",
+                metric=each.metric,
+                threshold=each.threshold,
+                evaluation_periods=each.periods,
+                comparison_operator=below if each.below else None,  # CDK's own choice is the opposite.
+                # A period without invocations is no fault. A database that sends no metrics raises an RDS event.
+                treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            )
+            alarm.add_alarm_action(action)
+            alarm.add_ok_action(action)
         rds.CfnEventSubscription(
             self,
             "DatabaseEvents",
-            sns_topic_arn=self.topic.topic_arn,
+            sns_topic_arn=topic.topic_arn,
             source_type="db-instance",
             source_ids=[instance.instance_identifier],
             event_categories=DATABASE_EVENTS,
-        ).node.add_dependency(self.topic)
-        self._dashboard(network, database, service)
+        ).node.add_dependency(topic)
+        sections: dict[str, dict[str, list[cloudwatch.IMetric]]] = {
+            "Is it serving?": {
+                "Invocations": [function.metric_invocations(), function.metric_errors(), function.metric_throttles()],
+                "Duration, ms": [function.metric_duration(statistic=each) for each in ("p50", "p99", "Maximum")],
+                "Failures by class": [*failures.values()],
+            },
+            "Is the cache working? Connections to AWS follow time, not invocations.": {
+                "Invocations": [function.metric_invocations()],
+                "Connections to Secrets Manager and Parameter Store": [network.upstream_connections],
+                "Secret read around the cache": [refreshed],
+            },
+            "Is the database well?": {
+                "Processors, %": [instance.metric_cpu_utilization()],
+                "Free memory and storage, bytes": [
+                    instance.metric_freeable_memory(),
+                    instance.metric_free_storage_space(),
+                ],
+                "Connections": [instance.metric_database_connections()],
+            },
+            "Is rotation on time?": {
+                "Age of the password in use, hours": [secret_age],
+                "Rotation steps": [rotation.metric_invocations(), rotation.metric_errors()],
+            },
+        }
+        dashboard = cloudwatch.Dashboard(self, "Dashboard", default_interval=cdk.Duration.hours(3))
+        for question, graphs in sections.items():
+            dashboard.add_widgets(cloudwatch.TextWidget(markdown=f"## {question}", width=24, height=1))
+            dashboard.add_widgets(
+                *(cloudwatch.GraphWidget(title=title, left=metrics, width=8) for title, metrics in graphs.items())
+            )
 
     def _topic(self, database: DatabaseStack) -> sns.Topic:
         """Create an encrypted topic to which CloudWatch and RDS may publish, for this account only.
@@ -142,10 +185,11 @@ class MonitoringStack(cdk.Stack):
             )
         return topic
 
-    def _logged(self, service: ServiceStack, name: str, pattern: str, value: str = "1") -> cloudwatch.Metric:
+    def _logged(
+        self, service: ServiceStack, namespace: str, name: str, pattern: str, value: str = "1"
+    ) -> cloudwatch.Metric:
         """Create a metric from the function's log: a count of matching lines, or the value of a field."""
-        namespace = f"DemoApp/{self._settings.env}"
-        logs.MetricFilter(
+        return logs.MetricFilter(
             self,
             f"{name}Filter",
             log_group=service.function.own_log_group,
@@ -154,79 +198,4 @@ class MonitoringStack(cdk.Stack):
             filter_pattern=logs.FilterPattern.literal(f"{{ {pattern} }}"),
             metric_value=value,
             default_value=0 if value == "1" else None,
-        )
-        return cloudwatch.Metric(
-            namespace=namespace, metric_name=name, period=FIVE_MINUTES, statistic="Sum" if value == "1" else "Minimum"
-        )
-
-    def _alarm(
-        self,
-        name: str,
-        meaning: str,
-        metric: cloudwatch.IMetric,
-        threshold: float,
-        *,
-        periods: int = 1,
-        below: bool = False,
-    ) -> None:
-        """Create an alarm for a metric that reaches the threshold for a number of five-minute periods."""
-        operators = cloudwatch.ComparisonOperator
-        alarm = cloudwatch.Alarm(
-            self,
-            name,
-            alarm_description=f"{meaning} Runbook: {self._settings.runbook}/{name}.md",
-            metric=metric,
-            threshold=threshold,
-            evaluation_periods=periods,
-            comparison_operator=(
-                operators.LESS_THAN_OR_EQUAL_TO_THRESHOLD if below else operators.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
-            ),
-            # A period without invocations is no fault. A database that sends no metrics raises an RDS event.
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-        )
-        action = actions.SnsAction(self.topic)
-        alarm.add_alarm_action(action)
-        alarm.add_ok_action(action)
-
-    def _dashboard(self, network: NetworkStack, database: DatabaseStack, service: ServiceStack) -> None:
-        """Create the dashboard: four sections, for serving, cache, database and rotation."""
-        function, instance, rotation = service.function, database.instance, database.rotation
-        invocations = function.metric_invocations(period=FIVE_MINUTES)
-        dashboard = cloudwatch.Dashboard(self, "Dashboard", default_interval=cdk.Duration.hours(3))
-        dashboard.add_widgets(_heading("Is it serving?"))
-        dashboard.add_widgets(
-            _graph(
-                "Invocations", invocations, function.metric_errors(period=FIVE_MINUTES), function.metric_throttles()
-            ),
-            _graph("Duration, ms", *(function.metric_duration(statistic=each) for each in ("p50", "p99", "Maximum"))),
-            _graph("Failures by class", *self._failures.values()),
-        )
-        dashboard.add_widgets(_heading("Is the cache working? Connections to AWS follow time, not invocations."))
-        dashboard.add_widgets(
-            _graph("Invocations", invocations),
-            _graph("Connections to Secrets Manager and Parameter Store", network.upstream_connections),
-            _graph("Secret read around the cache", self._refreshed),
-        )
-        dashboard.add_widgets(_heading("Is the database well?"))
-        dashboard.add_widgets(
-            _graph("Processors, %", instance.metric_cpu_utilization()),
-            _graph(
-                "Free memory and storage, bytes",
-                instance.metric_freeable_memory(),
-                instance.metric_free_storage_space(),
-            ),
-            _graph("Connections", instance.metric_database_connections()),
-        )
-        dashboard.add_widgets(_heading("Is rotation on time?"))
-        dashboard.add_widgets(
-            _graph("Age of the password in use, hours", self._secret_age),
-            _graph("Rotation steps", rotation.metric_invocations(), rotation.metric_errors()),
-        )
-
-
-def _heading(question: str) -> cloudwatch.TextWidget:
-    return cloudwatch.TextWidget(markdown=f"## {question}", width=24, height=1)
-
-
-def _graph(title: str, *metrics: cloudwatch.IMetric) -> cloudwatch.GraphWidget:
-    return cloudwatch.GraphWidget(title=title, left=list(metrics), width=8)
+        ).metric(statistic="Sum" if value == "1" else "Minimum")
