@@ -1,6 +1,6 @@
 """The VPC, its private subnets, and their routes to AWS."""
 
-from typing import Final, TypedDict
+from typing import Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -17,11 +17,6 @@ HTTPS: Final = ec2.Port.tcp(443)
 _COLON: Final = cdk.ArnFormat.COLON_RESOURCE_NAME
 
 
-class _Zones(TypedDict, total=False):
-    availability_zones: list[str]
-    max_azs: int
-
-
 class NetworkStack(cdk.Stack):
     """A VPC with exactly the address ranges of the settings, in two zones."""
 
@@ -35,11 +30,7 @@ class NetworkStack(cdk.Stack):
 
     def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
         super().__init__(scope, construct_id, termination_protection=settings.protect_data)
-        zones: _Zones = (
-            {"availability_zones": settings.availability_zones.split(",")}
-            if settings.availability_zones
-            else {"max_azs": 2}
-        )
+        zones = settings.availability_zones.split(",") if settings.availability_zones else None
         self.vpc = ec2.Vpc(
             self,
             "Vpc",
@@ -47,7 +38,8 @@ class NetworkStack(cdk.Stack):
                 settings.vpc_cidr, [settings.private_subnet_a_cidr, settings.private_subnet_b_cidr]
             ),
             # Some zones do not serve Lambda or the endpoints, so the user can choose the zones.
-            **zones,
+            availability_zones=zones,
+            max_azs=None if zones else 2,
             subnet_configuration=[ec2.SubnetConfiguration(name="Private", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)],
             # Emptying the default group takes a custom resource; nothing here uses the group.
             restrict_default_security_group=False,
@@ -86,11 +78,7 @@ class NetworkStack(cdk.Stack):
         # another stack imports, so `egress` could not be changed later.
         groups = {
             name: ec2.SecurityGroup(
-                self,
-                f"{name}SecurityGroup",
-                vpc=self.vpc,
-                description=f"Endpoint of {name}",
-                allow_all_outbound=False,
+                self, f"{name}SecurityGroup", vpc=self.vpc, description=f"Endpoint of {name}", allow_all_outbound=False
             )
             for name in ("SecretsManager", "SystemsManager")
         }
@@ -135,7 +123,7 @@ class NetworkStack(cdk.Stack):
             dimensions = '"Endpoint Type","Service Name","VPC Endpoint Id","VPC Id"'
             metrics = f'{{AWS/PrivateLinkEndpoints,{dimensions}}} MetricName="NewConnections" "{self.vpc.vpc_id}"'
         self.upstream_connections = cloudwatch.MathExpression(
-            expression=f"SEARCH('{metrics}', 'Sum')", period=cdk.Duration.minutes(5), using_metrics={}
+            expression=f"SEARCH('{metrics}', 'Sum')", using_metrics={}
         )
 
     def _endpoint(
