@@ -5,7 +5,7 @@ One constant per environment. A context key of the same name overrides each fiel
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any, Final
 
 import aws_cdk as cdk
@@ -18,11 +18,9 @@ SCHEMA_USERNAME: Final = "demoapp_schema"
 """The migration function's database user; rotation alternates it with `demoapp_schema_clone`."""
 
 
-def setting(
-    default: Any, doc: str, *, least: int | None = None, most: int | None = None, allowed: tuple[str, ...] = ()
-) -> Any:
-    """Declare a setting: its default, what it means, and the range or the values allowed."""
-    return field(default=default, metadata={"doc": doc, "least": least, "most": most, "allowed": allowed})
+def setting(default: Any, doc: str, *, allowed: tuple[str, ...] | range = ()) -> Any:
+    """Declare a setting: its default, what it means, and the values allowed if not all of its type are."""
+    return field(default=default, metadata={"doc": doc, "allowed": allowed})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +28,7 @@ class Settings:
     """Everything that may be chosen about one environment."""
 
     env: str
-    protect_data: bool = field(
-        metadata={
-            "doc": "whether database, secret, keys and logs outlive their stack",
-            "allowed": ("true", "false"),
-        }
-    )
+    protect_data: bool = setting(MISSING, "whether database, secret, keys and logs outlive their stack")
     vpc_cidr: str = setting("172.31.0.0/16", "address range of the VPC")
     public_subnet_cidr: str = setting("172.31.3.0/24", "public subnet, made only for `egress=nat`")
     private_subnet_a_cidr: str = setting("172.31.2.0/24", "private subnet in the first zone")
@@ -49,22 +42,18 @@ class Settings:
     database_name: str = setting("devDB", "the application's database")
     database_username: str = setting("myadmin", "the master user, whose password RDS keeps and rotates")
     engine_version: str = setting("8.4", "RDS for MySQL: a series, of which RDS takes its default, or an exact version")
-    extended_support: bool = field(
-        default=False,
-        metadata={
-            "doc": "whether RDS may bill extended support; chosen when the instance is made, and never changed",
-            "allowed": ("true", "false"),
-        },
+    extended_support: bool = setting(
+        default=False, doc="whether RDS may bill extended support; chosen when the instance is made, and never changed"
     )
     instance_class: str = setting(
         "t4g.micro", "RDS instance class; family and size say how many connections it carries"
     )
     architecture: str = setting("arm64", "processor of the functions", allowed=("arm64", "x86_64"))
     extension_layer_arn: str = setting("", "pin the extension's layer version; empty means AWS's newest")
-    parameter_ttl: int = setting(300, "seconds the extension caches the parameter", least=0, most=300)
-    secret_ttl: int = setting(300, "seconds the extension caches the secret", least=0, most=300)
+    parameter_ttl: int = setting(300, "seconds the extension caches the parameter", allowed=range(301))
+    secret_ttl: int = setting(300, "seconds the extension caches the secret", allowed=range(301))
     reserved_concurrency: int = setting(
-        10, "execution environments kept for the function; 0 keeps none, for any function", least=0, most=1000
+        10, "execution environments kept for the function; 0 keeps none, for any function", allowed=range(1001)
     )
     release: str = setting(
         "at-once",
@@ -76,7 +65,7 @@ class Settings:
     github_repository: str = setting(
         "", "repository whose workflow may deploy, as `owner/name` or `owner@ID/name@ID`; empty means none"
     )
-    rotation_days: int = setting(30, "days between rotations of the function's password", least=1, most=1000)
+    rotation_days: int = setting(30, "days between rotations of the function's password", allowed=range(1, 1001))
 
     @property
     def stack_prefix(self) -> str:
