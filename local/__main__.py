@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -44,20 +45,13 @@ def up(debug_port: int = 0) -> None:
     )
 
 
-def watch() -> None:
+def watch(debug_port: int = 0) -> None:
     """Deploy what is here as `up` does, and apply edits to it."""
-    up()
-    Watcher(LocalCloud(UP)).run()
-
-
-def debug() -> None:
-    """Do as `watch`, with a debugger's port in the serving function."""
-    up(DEBUG_PORT)
-    print(
-        f"The serving function waits for a debugger on 127.0.0.1:{DEBUG_PORT}, for which .vscode/launch.json is made.",
-        "Every user of this machine can attach to it and run code as you. Invoke with `--cli-read-timeout 0`.",
-        sep="\n",
-    )
+    up(debug_port)
+    if debug_port:
+        where = f"127.0.0.1:{debug_port}"
+        print(f"The serving function waits for a debugger on {where}, for which .vscode/launch.json is made.")
+        print("Every user of this machine can attach to it and run code as you. Invoke with `--cli-read-timeout 0`.")
     Watcher(LocalCloud(UP)).run()
 
 
@@ -78,10 +72,9 @@ def write_exports(cloud: LocalCloud, path: Path) -> None:
     path.write_text("\n".join(["unset AWS_PROFILE AWS_SESSION_TOKEN AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", *lines, ""]))
 
 
-def _timed(what: str, action: object) -> None:
+def _timed(what: str, action: Callable[[], object]) -> None:
     print(f"{what} ...", end=" ", flush=True)
     started = time.monotonic()
-    assert callable(action)  # noqa: S101
     action()
     print(f"{time.monotonic() - started:.1f} s", flush=True)
 
@@ -89,8 +82,14 @@ def _timed(what: str, action: object) -> None:
 if __name__ == "__main__":
     set_up_terminal()
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument("command", choices=["up", "watch", "debug", "down"])
+    commands: dict[str, Callable[[], None]] = {
+        "up": up,
+        "watch": watch,
+        "debug": partial(watch, DEBUG_PORT),
+        "down": down,
+    }
+    parser.add_argument("command", choices=commands)
     try:
-        {"up": up, "watch": watch, "debug": debug, "down": down}[parser.parse_args().command]()
+        commands[parser.parse_args().command]()
     except CloudError as error:
         sys.exit(str(error))

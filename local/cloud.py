@@ -6,9 +6,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any, Final
 
 import boto3
 import pymysql
+import urllib3
 
 from local.certificates import create
 from local.database_server import wanted
@@ -24,6 +22,7 @@ from local.install import CLOUD
 from local.mysql import free_port
 from local.processes import end_group, is_group, is_running, run
 from operations.commands import LOCAL, ROOT, environment
+from operations.waiting import comes_up, wait_until
 
 ACCOUNT: Final = "000000000000"
 REGION: Final = "us-east-1"
@@ -146,22 +145,17 @@ class LocalCloud:
                 start_new_session=True,
             )
         self._keep(pid=self._process.pid)
-        # Without a proxy: the address is on this machine.
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}),
-            urllib.request.HTTPSHandler(context=create_default_context(cafile=str(certificates.ca))),
-        )
-        give_up = time.monotonic() + 30
-        while True:
+        if not comes_up(self._process, self._answers):
+            self.stop()
+            raise CloudError(f"the cloud did not start:\n{self.log()[-3000:]}")
+
+    def _answers(self) -> bool:
+        variables = self.variables
+        with urllib3.PoolManager(ca_certs=variables["AWS_CA_BUNDLE"], timeout=5, retries=False) as pool:
             try:
-                url = f"{self.variables['AWS_ENDPOINT_URL']}/_ministack/health"
-                opener.open(url, timeout=5).close()
-                return
-            except (urllib.error.URLError, OSError):
-                if self._process.poll() is not None or time.monotonic() > give_up:
-                    self.stop()
-                    raise CloudError(f"the cloud did not start:\n{self.log()[-3000:]}") from None
-                time.sleep(0.05)
+                return pool.request("GET", f"{variables['AWS_ENDPOINT_URL']}/_ministack/health").status == 200
+            except urllib3.exceptions.HTTPError:
+                return False
 
     def stop(self) -> None:
         """End the cloud and the processes that it started, and wait until they have ended.
@@ -174,9 +168,7 @@ class LocalCloud:
         end_group(self._given.get("command", 0), str(ROOT / "node_modules"))
         if self.is_running:
             os.kill(self._given["pid"], signal.SIGTERM)
-            give_up = time.monotonic() + 30
-            while self.is_running and time.monotonic() < give_up:
-                time.sleep(0.05)
+            wait_until(lambda: not self.is_running, 30)
         # Every process of the cloud has this clone's path in its command line: its Python, or its data.
         end_group(self._given["pid"], str(LOCAL))
         if self._process:
@@ -199,11 +191,9 @@ class LocalCloud:
     def session(self, **credentials: str) -> Any:
         """A boto3 session whose clients talk to this cloud, as its administrator or with other credentials."""
         variables = self.variables
-        administrator = {
-            "aws_access_key_id": variables["AWS_ACCESS_KEY_ID"],
-            "aws_secret_access_key": variables["AWS_SECRET_ACCESS_KEY"],
-        }
-        session = boto3.Session(**(credentials or administrator), region_name=REGION)
+        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        credentials = credentials or {key.lower(): variables[key] for key in keys}
+        session = boto3.Session(**credentials, region_name=REGION)
         session.client = partial(
             session.client, endpoint_url=variables["AWS_ENDPOINT_URL"], verify=variables["AWS_CA_BUNDLE"]
         )

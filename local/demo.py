@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from operations.aws import invoke
 from operations.commands import LOCAL
 from operations.install import busy
 from operations.load import Load
+from operations.waiting import wait_until
 
 PARAMETER_TTL: Final = 2
 """Seconds; shorter than the default of five minutes, so that the demo is quick."""
@@ -28,14 +29,21 @@ class DemoError(Exception):
     """A step did not show what it must."""
 
 
-@dataclass
 class Demo:
     """The deployed application, and what the steps found out about it."""
 
-    cloud: LocalCloud
-    function_name: str = ""
-    summary: list[str] = field(default_factory=list)
-    _lambda: Any = None
+    def __init__(self, cloud: LocalCloud) -> None:
+        self.cloud = cloud
+        self.summary: list[str] = []
+
+    @cached_property
+    def outputs(self) -> Mapping[str, str]:
+        """Of the service's stack, when it is deployed."""
+        return self.cloud.outputs("Dev-Service")
+
+    @cached_property
+    def _lambda(self) -> Any:
+        return self.cloud.client("lambda")
 
     def run(self) -> None:
         """Take all the steps."""
@@ -45,41 +53,30 @@ class Demo:
             self.cloud.bootstrap()
         with self._step("cdk deploy --all: network, database, service, monitoring; a smoke test on the way"):
             self.cloud.deploy(PARAMETER_TTL_SETTING)
-            self._lambda = self.cloud.client("lambda")
-            self.outputs = self.cloud.outputs("Dev-Service")
-            self.function_name = self.outputs["FunctionName"]
         with self._step("the first rotation makes the function's own database user"):
             self._wait_for_rotation()
-        for show in (
-            self.show_answer,
-            self.show_cache,
-            self.show_changed_parameter,
-            self.show_rotations,
-            self.show_migration,
-            self.show_denied,
-            self.show_destroy,
-        ):
-            show()
+        self.show_answers()
+        self.show_changed_parameter()
+        self.show_rotations()
+        self.show_migration()
+        self.show_denied()
+        self.show_destroy()
 
-    def show_answer(self) -> None:
-        """One invocation."""
+    def show_answers(self) -> None:
+        """One invocation, then many: what the extension's cache saves."""
         with self._step("invoke the function"):
             before = self._upstream_calls()
             answer = self._invoke()
             for name, value in answer.items():
                 print(f"    {name}: {value}")
             _check(answer["database"] == "devDB" and answer["tlsVersion"].startswith("TLS"), "the answer is whole")
-            self._calls_before = before
             self.summary.append(f"answered over {answer['tlsVersion']} from {answer['serverVersion']}")
-
-    def show_cache(self) -> None:
-        """What the extension's cache saves."""
         with self._step(f"invoke it {INVOCATIONS - 1} times more"):
             started = time.monotonic()
             for _ in range(INVOCATIONS - 1):
                 self._invoke()
             elapsed = time.monotonic() - started
-            calls = self._upstream_calls() - self._calls_before
+            calls = self._upstream_calls() - before
             print(f"    {INVOCATIONS} invocations read {2 * INVOCATIONS} values; calls to AWS: {calls.total()}")
             for name, number in sorted(calls.items()):
                 print(f"      {name}: {number}")
@@ -115,7 +112,7 @@ class Demo:
                 return self.cloud.log().count("credentials.refreshed")
 
             rotations = killed = 0
-            with self._load(2) as load:
+            with self._load() as load:
                 # After two rotations, the cached password of every environment is stale.
                 while rotations < 5 or (not refreshed() and rotations < 9):
                     self.cloud.client("secretsmanager").rotate_secret(SecretId=self.outputs["DatabaseSecretArn"])
@@ -137,7 +134,7 @@ class Demo:
         """A deploy with a migration, and a version of the function that needs it, under invocations."""
         with self._step("deploy a migration and a version that needs it, under invocations"):
             before = self._invoke()["schemaVersion"]
-            with self._load(2) as load:
+            with self._load() as load:
                 self.cloud.deploy(PARAMETER_TTL_SETTING, root=next_version(self.cloud.folder / "next"))
             after = self._invoke()["schemaVersion"]
             print(f"    schema version {before}, then {after}; {load.made} invocations, {load.failed} failed")
@@ -147,13 +144,13 @@ class Demo:
                 f"schema version {before} to {after} in a deploy under {load.made} invocations, {load.failed} failed"
             )
 
-    def _load(self, callers: int) -> Load:
-        return Load(lambda: str(self._result()["error"]), callers)
+    def _load(self) -> Load:
+        return Load(lambda: str(self._result()["error"]), callers=2)
 
     def show_denied(self) -> None:
         """Which error the caller gets when a permission is missing."""
         iam = self.cloud.client("iam")
-        configuration = self._lambda.get_function_configuration(FunctionName=self.function_name)
+        configuration = self._lambda.get_function_configuration(FunctionName=self.outputs["FunctionName"])
         role = configuration["Role"].rpartition("/")[2]
         policies = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
         policy = next(each for each in policies if "FunctionPolicy" in each["PolicyName"])
@@ -192,21 +189,15 @@ class Demo:
         return answer
 
     def _result(self) -> dict[str, Any]:
-        return invoke(self._lambda, self.function_name)
+        return invoke(self._lambda, self.outputs["FunctionName"])
 
     def _upstream_calls(self) -> Counter[str]:
         """Return how often AWS was asked for the two values, from the record of API calls."""
-        trail = self.cloud.client("cloudtrail")
-        return Counter(
-            {
-                name: len(
-                    trail.lookup_events(LookupAttributes=[{"AttributeKey": "EventName", "AttributeValue": name}])[
-                        "Events"
-                    ]
-                )
-                for name in ("GetParameter", "GetSecretValue")
-            }
-        )
+        calls: Counter[str] = Counter()
+        for name in ("GetParameter", "GetSecretValue"):
+            asked = [{"AttributeKey": "EventName", "AttributeValue": name}]
+            calls[name] = len(self.cloud.client("cloudtrail").lookup_events(LookupAttributes=asked)["Events"])
+        return calls
 
     def _wait_for_invocations(self, load: Load, number: int) -> None:
         enough = load.made + number
@@ -225,9 +216,7 @@ class Demo:
 
     def _wait_until(self, condition: Callable[[], bool], seconds: float, what: str) -> float:
         started = time.monotonic()
-        while not condition():
-            _check(time.monotonic() - started < seconds, what)
-            time.sleep(0.05)
+        _check(wait_until(condition, seconds), what)
         return time.monotonic() - started
 
 

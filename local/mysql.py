@@ -5,7 +5,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Final
 from local.certificates import Certificates
 from local.database_server import database_server
 from operations.commands import CACHE
+from operations.waiting import comes_up
 
 SYSTEM_TABLES: Final = CACHE / "system-tables"
 """Data folders with nothing but system tables, to be copied."""
@@ -43,16 +43,15 @@ class MySQLError(Exception):
 
 
 class MySQLServer:
-    """One server with a data folder of its own."""
+    """One server with a data folder of its own; `create` and `start` act.
+
+    Args:
+        folder: for its data; created again, and readable by the server's user only.
+        certificates: of the server; copied, because the server's user cannot read the originals.
+        options: further command-line options.
+    """
 
     def __init__(self, folder: Path, certificates: Certificates, *options: str) -> None:
-        """Describe the server; `create` and `start` act.
-
-        Args:
-            folder: for its data; created again, and readable by the server's user only.
-            certificates: of the server; copied, because the server's user cannot read the originals.
-            options: further command-line options.
-        """
         self.folder = folder
         self.port = 0
         self._certificates = certificates
@@ -71,10 +70,10 @@ class MySQLServer:
         """
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700, parents=True)
-        for name, source in (("ca", self._certificates.ca), ("cert", self._certificates.certificate)):
+        given = self._certificates
+        for name, source in (("ca", given.ca), ("cert", given.certificate), ("key", given.key)):
+            (self.folder / f"{name}.pem").touch(mode=0o600)
             shutil.copyfile(source, self.folder / f"{name}.pem")
-        (self.folder / "key.pem").touch(mode=0o600)
-        shutil.copyfile(self._certificates.key, self.folder / "key.pem")
         (self.folder / "temporary").mkdir()
         self._give_away(self.folder, *self.folder.iterdir())
         self._initialise()
@@ -104,14 +103,13 @@ class MySQLServer:
             MySQLError: it does not answer within 30 seconds.
         """
         self.port = self.port or free_port()
-        files = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
         command = [
             *self._command(),
             f"--port={self.port}",
             "--bind-address=127.0.0.1",
             "--socket=s",  # A relative path, within the data folder: an absolute one may be too long for a socket.
             f"--pid-file={self.folder}/pid",
-            *(f"--ssl-{name}={self.folder}/{file}" for name, file in files.items()),
+            *(f"--ssl-{name}={self.folder}/{name}.pem" for name in ("ca", "cert", "key")),
             "--innodb-buffer-pool-size=32M",
             "--skip-name-resolve",
             *([f"--secure-file-priv={self.folder}"] if self._server.is_mariadb else MYSQL_OPTIONS),
@@ -120,12 +118,9 @@ class MySQLServer:
         ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, env=self._environment(), stdout=log, stderr=log)
-        give_up = time.monotonic() + 30
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > give_up:
-                self.stop()
-                raise MySQLError(f"{self._server.program} did not start:\n{self.log()[-2000:]}")
-            time.sleep(0.05)
+        if not comes_up(self._process, self._answers):
+            self.stop()
+            raise MySQLError(f"{self._server.program} did not start:\n{self.log()[-2000:]}")
 
     def stop(self) -> None:
         """Shut the server down and wait for its end."""
@@ -238,5 +233,4 @@ def free_port() -> int:
     """Return a free port on 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])

@@ -36,12 +36,12 @@ def run(command: Sequence[str], started: Callable[[int], None], **options: Any) 
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
-def end_group(group: int, command: str, patience: float = 30) -> None:
+def end_group(group: int, command: str) -> None:
     """End the process group if one of its processes has `command` in its command line, and wait.
 
     Its leader may have ended already. A group without such a process is not ours: the system reuses ids.
     """
-    give_up = time.monotonic() + patience
+    give_up = time.monotonic() + 30
     number = signal.SIGTERM
     while is_group(group, command):
         with suppress(ProcessLookupError):

@@ -13,7 +13,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +27,7 @@ from local.ministack_patches.refusals import check_concurrency
 from local.mysql import free_port
 from local.peer import is_this_user
 from operations.commands import ROOT
+from operations.waiting import wait_until
 
 AN_HOUR: Final = 3600
 SOURCES: Final = ROOT / "lambda_src"
@@ -87,8 +87,7 @@ def _extension_or_public_parameter(name: str) -> dict[str, Any] | None:
         for processor, suffix in (("x86", ""), ("arm64", "-Arm64"))
     }
     if name not in suffixes:
-        found: dict[str, Any] | None = _public_parameter(name)
-        return found
+        return _public_parameter(name)
     region = lambda_svc.get_region()
     return {
         "Name": name,
@@ -125,8 +124,7 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
         if self._extension and self._extension.stdin:
             self._extension.stdin.write("INVOKE\n")
             self._extension.stdin.flush()
-        result: dict[str, Any] = super().invoke(*args, **kwargs)
-        return result
+        return super().invoke(*args, **kwargs)
 
     def _build_handler_class(self, *args: Any) -> Any:
         """The Runtime API's server: for this user alone, and without the 40 ms of Nagle's algorithm.
@@ -182,9 +180,7 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
         for line in extension.stderr or ():
             if "Serving on port" in line:
                 serving.set()
-            give_up = time.monotonic() + 1
-            while self._stopping and time.monotonic() < give_up:
-                time.sleep(0.01)
+            wait_until(lambda: not self._stopping, 1, pause=0.01)
             if not self._stderr_queue.full():
                 self._stderr_queue.put(line.rstrip("\n"))
         serving.set()
