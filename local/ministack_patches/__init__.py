@@ -1,6 +1,6 @@
 """Patches of ministack, the local AWS emulator: a module for each service; `__main__` serves.
 
-They run in a virtual environment of their own (`local/requirements.txt`), with ministack
+They run in a virtual environment of their own (`requirements/cloud.txt`), with ministack
 pinned to the version whose inner names they use.
 """
 

@@ -45,15 +45,15 @@ async def _serve() -> None:
 if __name__ == "__main__":
     # Not ministack's main, which would also listen on port 443 as root.
     for part in (
-        no_op_resources,
         cloudformation,
         cloudwatch,
         ec2,
         iam,
-        refusals,
-        rds,
-        secrets_manager,
         lambda_functions,
+        no_op_resources,
+        rds,
+        refusals,
+        secrets_manager,
     ):
         part.install()
     asyncio.run(_serve())

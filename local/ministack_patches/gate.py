@@ -68,10 +68,7 @@ def _refusal(scope: Scope, body: bytes) -> tuple[int, dict[str, str], bytes] | N
         return None
     found = re.search("Credential=[^/]+/[0-9]+/[^/]*/([^/]+)/", headers.get("authorization", ""))
     denied = iam_evaluator.AuthError(*failure)
-    answer: tuple[int, dict[str, str], bytes] = app._credential_failure(
-        found[1] if found else "sts", "", "refused", denied, headers
-    )
-    return answer
+    return app._credential_failure(found[1] if found else "sts", "", "refused", denied, headers)
 
 
 def _failure(scope: Scope, headers: dict[str, str], query: dict[str, list[str]], body: bytes) -> tuple[str, str] | None:

@@ -7,7 +7,9 @@ over a request's context. This patch can go when it does.
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
+from unittest import mock
 
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import iam, lambda_svc
@@ -18,9 +20,6 @@ _extract_resource_arn = iam_actions.extract_resource_arn
 _execution_credentials = lambda_svc.execution_credentials
 _principal_keys = iam_evaluator._principal_keys
 _simulate_principal_policy = iam._simulate_principal_policy
-_simulated_context: dict[str, str] = {}
-"""Of the simulation that is being answered; ministack answers one request at a time."""
-_DECISIONS: Final = {"Allow": "allowed", "Deny": "explicitDeny", "ImplicitDeny": "implicitDeny"}
 _READS: Final = {"concurrency": "GetFunctionConcurrency", "urls": "ListFunctionUrlConfigs"}
 _gather_role_policies = iam_evaluator._gather_role_policies
 _DELAY: Final = float(os.environ["LOCAL_PERMISSION_DELAY"])
@@ -37,7 +36,6 @@ def install() -> None:
     lambda_svc.execution_credentials = _credentials_of_code
     iam_evaluator._principal_keys = _keys_of_code
     iam_actions.extract_resource_arn = _resource
-    iam._build_simulate_results_real = _simulated
     iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = _simulate
     if _DELAY:
         iam_evaluator._gather_role_policies = _spread_policies
@@ -76,8 +74,7 @@ def _spread_policies(role_name: str, account_id: str) -> list[Any]:
     https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency
     """
     if role_name.startswith("cdk-"):
-        policies: list[Any] = _gather_role_policies(role_name, account_id)
-        return policies
+        return _gather_role_policies(role_name, account_id)
     history = _policies.get(role_name, [])
     known = [policies for since, policies in history if since + _DELAY <= time.monotonic()]
     if len(known) < len(history):
@@ -95,8 +92,7 @@ def _lambda_action(method: str, path: str) -> str | None:
         return "GetAlias"
     if method == "GET" and last in _READS:
         return _READS[last]
-    action: str | None = _action(method, path)
-    return action
+    return _action(method, path)
 
 
 def _resource(service: str, *args: Any, **options: Any) -> str:
@@ -130,30 +126,11 @@ def _simulate(params: dict[str, Any]) -> Any:
 
     https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
     """
-    _simulated_context.clear()
+    given: dict[str, str] = {}
     number = 1
     while name := iam._p(params, f"ContextEntries.member.{number}.ContextKeyName"):
-        value = iam._p(params, f"ContextEntries.member.{number}.ContextKeyValues.member.1")
-        _simulated_context[name.lower()] = value
+        given[name.lower()] = iam._p(params, f"ContextEntries.member.{number}.ContextKeyValues.member.1")
         number += 1
-    return _simulate_principal_policy(params)
-
-
-def _simulated(actions: list[str], resource: str, principal: str, account: str, policies: list[Any]) -> str:
-    results = []
-    for action in actions:
-        context = iam_evaluator.EvalContext(
-            principal_arn=principal,
-            principal_type="AssumedRole",
-            principal_account=account,
-            action=action,
-            resource_arn=resource,
-            region=iam.get_region(),
-            service_context=dict(_simulated_context),
-        )
-        decision = _DECISIONS[iam_evaluator.evaluate(context, policies).decision] if policies else "implicitDeny"
-        results.append(
-            f"<member><EvalActionName>{action}</EvalActionName><EvalResourceName>{resource}</EvalResourceName>"
-            f"<EvalDecision>{decision}</EvalDecision></member>"
-        )
-    return "".join(results)
+    # ministack answers one request at a time.
+    with mock.patch.object(iam_evaluator, "EvalContext", partial(iam_evaluator.EvalContext, service_context=given)):
+        return _simulate_principal_policy(params)

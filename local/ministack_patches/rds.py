@@ -7,7 +7,6 @@ import json
 import os
 import re
 import secrets
-import string
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -22,9 +21,6 @@ from local.ministack_patches.refusals import check_instance_delete, check_instan
 from local.mysql import MySQLServer
 
 RUN: Final = Path(os.environ["LOCAL_RUN"])
-
-_PARAMETERS: Final = {"require_secure_transport": {"1": "ON", "0": "OFF"}, "tls_version": {}}
-"""Parameters of the group that reach the server's command line, and their words for it."""
 
 _create_record = provisioners._rds_db_instance_create
 _delete_record = provisioners._rds_db_instance_delete
@@ -58,7 +54,7 @@ def stop_servers() -> None:
 
 
 def _create(logical_id: str, props: Properties, stack: str) -> Created:
-    password = props.get("MasterUserPassword") or _random_password()
+    password = props.get("MasterUserPassword") or secrets.token_hex(14)
     identifier, attributes = _create_record(logical_id, props | {"MasterUserPassword": password}, stack)
     record = rds._instances[identifier]
     server = MySQLServer(RUN / identifier, Certificates.within(RUN / "certificates"), *_options(props))
@@ -98,10 +94,10 @@ def _instance_with_secret(record: dict[str, Any]) -> str:
 
     https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_DBInstance.html
     """
-    secret = record.get("MasterUserSecret", {})
-    described: str = _instance_fields(record)
-    if not secret:
+    described = _instance_fields(record)
+    if "MasterUserSecret" not in record:
         return described
+    secret = record["MasterUserSecret"]
     return described + (
         f"<MasterUserSecret><SecretArn>{secret['SecretArn']}</SecretArn>"
         f"<SecretStatus>{secret['SecretStatus']}</SecretStatus></MasterUserSecret>"
@@ -136,15 +132,9 @@ def _orderable_options(params: dict[str, Any]) -> Any:
 
 
 def _options(props: Properties) -> list[str]:
-    group = rds._param_groups.get(props.get("DBParameterGroupName", ""), {})
-    given: dict[str, Any] = group.get("Parameters", {})
-    options = []
-    for name, words in _PARAMETERS.items():
-        if name in given:
-            value = given[name]["ParameterValue"] if isinstance(given[name], dict) else str(given[name])
-            options.append(f"--{name.replace('_', '-')}={words.get(value, value)}")
-    return options
-
-
-def _random_password() -> str:
-    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(28))
+    """The group's parameters without which the server would accept less than on AWS."""
+    group = rds._param_groups.get(props.get("DBParameterGroupName"), {"Parameters": {}})
+    given = {name: each["ParameterValue"] for name, each in group["Parameters"].items()}
+    transport = {"0": "OFF", "1": "ON"}[given.get("require_secure_transport", "0")]
+    versions = [f"--tls-version={given['tls_version']}"] if "tls_version" in given else []
+    return [f"--require-secure-transport={transport}", *versions]

@@ -26,8 +26,7 @@ def install() -> None:
         if name and name in cloudwatch_logs._log_groups:
             identifier = json.dumps({"/properties/LogGroupName": name})
             raise ValueError(f"Resource of type 'AWS::Logs::LogGroup' with identifier '{identifier}' already exists.")
-        created: Created = create_group(logical_id, props, stack)
-        return created
+        return create_group(logical_id, props, stack)
 
     groups["create"] = create_log_group
 

@@ -70,8 +70,7 @@ def _update(physical_id: str, old: Properties, new: Properties, stack: str, logi
 def _read_by_arn(physical_id: str, props: Properties) -> dict[str, Any] | None:
     """Drift detection finds a secret by its ARN too."""
     name, _ = secretsmanager._resolve(physical_id)
-    found: dict[str, Any] | None = _read_by_name(name, props) if name else None
-    return found
+    return _read_by_name(name, props) if name else None
 
 
 def _delete(physical_id: str, props: Properties) -> None:
@@ -113,7 +112,7 @@ def _rotation(props: Properties) -> Properties:
 
 def _get_secret_value(data: dict[str, Any]) -> Response:
     """A version that was staged and never given a value has none to give."""
-    response: Response = _get_any_value(data)
+    response = _get_any_value(data)
     answer = json.loads(response[2])
     if response[0] == 200 and not answer.get("SecretString") and not answer.get("SecretBinary"):
         stage = data.get("VersionStage", "AWSCURRENT")
@@ -126,12 +125,11 @@ def _get_secret_value(data: dict[str, Any]) -> Response:
 
 def _describe_secret(data: dict[str, Any]) -> Response:
     """With the time of the last rotation that came to its end."""
-    response: Response = _describe_any(data)
+    response = _describe_any(data)
     _, secret = secretsmanager._resolve(data.get("SecretId"))
     if response[0] != 200 or "LastRotatedDate" not in secret:
         return response
-    result: Response = json_response(json.loads(response[2]) | {"LastRotatedDate": secret["LastRotatedDate"]})
-    return result
+    return json_response(json.loads(response[2]) | {"LastRotatedDate": secret["LastRotatedDate"]})
 
 
 def _put_secret_value(data: dict[str, Any]) -> Response:
@@ -146,9 +144,9 @@ def _put_secret_value(data: dict[str, Any]) -> Response:
                 f"You can't use ClientRequestToken {token} because that value is already in use",
             )
         stages = list(version["Stages"])
-        answer = {"ARN": secret["ARN"], "Name": secret["Name"], "VersionId": token, "VersionStages": stages}
-        result: Response = json_response(answer)
-        return result
+        return json_response(
+            {"ARN": secret["ARN"], "Name": secret["Name"], "VersionId": token, "VersionStages": stages}
+        )
     for stage in data.get("VersionStages", []):
         if secret:
             secretsmanager._remove_stage_everywhere(secret, stage, except_version_id=token)
@@ -189,8 +187,7 @@ def _rotate_secret(data: dict[str, Any]) -> Response:
     threading.Thread(
         target=context.run, args=(_run_steps, function, secret, token), name=f"rotation-{token}", daemon=True
     ).start()
-    result: Response = json_response({"ARN": secret["ARN"], "Name": secret["Name"], "VersionId": token})
-    return result
+    return json_response({"ARN": secret["ARN"], "Name": secret["Name"], "VersionId": token})
 
 
 def _run_steps(function: dict[str, Any], secret: dict[str, Any], token: str) -> None:
@@ -215,5 +212,4 @@ def _may_be_invoked(function: dict[str, Any]) -> bool:
 
 
 def _error(code: str, message: str) -> Response:
-    result: Response = error_response_json(code, message, 400)
-    return result
+    return error_response_json(code, message, 400)
