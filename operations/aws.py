@@ -43,5 +43,14 @@ def invoke(client: Any, function: str) -> dict[str, Any]:
 
 def is_denied(error: Any) -> bool:
     """Whether a ClientError says that the credentials do not allow the call."""
-    code: str = error.response["Error"]["Code"]
-    return code.startswith(("AccessDenied", "UnauthorizedOperation", "AuthorizationError"))
+    return is_a(error, "AccessDenied", "UnauthorizedOperation", "AuthorizationError")
+
+
+def is_a(error: Any, *codes: str) -> bool:
+    """Whether the code of a ClientError begins with one of these."""
+    return str(error.response["Error"]["Code"]).startswith(codes)
+
+
+def listed(client: Any, operation: str, key: str, **arguments: Any) -> list[Any]:
+    """Return all that an operation lists under a key of its answers, from all its pages."""
+    return list(client.get_paginator(operation).paginate(**arguments).search(f"{key}[]"))

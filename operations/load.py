@@ -4,7 +4,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, Self
 
 ANSWERED: Final = "answered"
@@ -57,7 +56,7 @@ class Load:
             caller.start()
         return self
 
-    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Wait for the last answers."""
         self._stop.set()
         for caller in self._callers:

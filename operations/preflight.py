@@ -4,13 +4,13 @@ It only reads. A call that the credentials do not allow is skipped: the deploy u
 which may be allowed more.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from operations.aws import is_denied
+from operations.aws import is_a, is_denied, listed
 from stacks.deployment import ISSUER
 from stacks.settings import Settings
 
@@ -51,16 +51,8 @@ class Preflight:
             self._client("sts").get_caller_identity()
         except (BotoCoreError, ClientError) as error:
             return [f"no credentials that AWS takes ({error}): aws sso login, or set AWS_PROFILE"]
-        questions: tuple[Callable[[], Iterator[str]], ...] = (
-            self._bootstrap,
-            self._concurrency,
-            self._names,
-            self._engine,
-            self._zones,
-            self._github,
-        )
         found: list[str] = []
-        for question in questions:
+        for question in (self._bootstrap, self._concurrency, self._names, self._engine, self._zones, self._github):
             try:
                 found += question()
             except ClientError as error:
@@ -76,17 +68,17 @@ class Preflight:
         try:
             (found,) = self._client("cloudformation").describe_stacks(StackName=name)["Stacks"]
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ValidationError":
+            if not is_a(error, "ValidationError"):
                 raise
             return False
         return bool(found["StackStatus"] != "REVIEW_IN_PROGRESS")
 
-    def _of_type(self, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Stack and properties of the resources of one type."""
+    def _new(self, kind: str) -> Iterator[Mapping[str, Any]]:
+        """Properties of the resources of one type in stacks that are not deployed yet."""
         for stack, template in self._templates.items():
-            for resource in template["Resources"].values():
-                if resource["Type"] == kind:
-                    yield stack, resource.get("Properties", {})
+            properties = [each["Properties"] for each in template["Resources"].values() if each["Type"] == kind]
+            if properties and not self._is_deployed(stack):
+                yield from properties
 
     def _bootstrap(self) -> Iterator[str]:
         ssm = self._client("ssm")
@@ -98,11 +90,7 @@ class Preflight:
             yield f"bootstrap stack: version {version}, {LEAST_BOOTSTRAP} or later is needed: npx cdk bootstrap"
 
     def _concurrency(self) -> Iterator[str]:
-        needed = sum(
-            properties.get("ReservedConcurrentExecutions", 0)
-            for stack, properties in self._of_type("AWS::Lambda::Function")
-            if not self._is_deployed(stack)
-        )
+        needed = sum(each.get("ReservedConcurrentExecutions", 0) for each in self._new("AWS::Lambda::Function"))
         free = self._client("lambda").get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
         if needed and free - needed < UNRESERVED:
             yield (
@@ -113,33 +101,24 @@ class Preflight:
     def _names(self) -> Iterator[str]:
         """A name that an earlier environment's resource has kept."""
         remedy = "delete it, or import it into the stack (cdk import)"
-        for stack, properties in self._of_type("AWS::Logs::LogGroup"):
-            name = properties.get("LogGroupName")
-            if name and not self._is_deployed(stack):
-                groups = self._client("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
-                if name in [each["logGroupName"] for each in groups]:
-                    yield f"log group {name}: exists already: {remedy}"
-        for stack, properties in self._of_type("AWS::SSM::Parameter"):
-            if not self._is_deployed(stack):
-                names = self._client("ssm").get_parameters(Names=[properties["Name"]])["Parameters"]
-                yield from (f"parameter {each['Name']}: exists already: {remedy}" for each in names)
-        for stack, properties in self._of_type("AWS::RDS::DBInstance"):
-            if not self._is_deployed(stack):
-                identifier = properties["DBInstanceIdentifier"]
-                instances = self._client("rds").describe_db_instances()["DBInstances"]
-                if identifier in [each["DBInstanceIdentifier"] for each in instances]:
-                    yield f"database instance {identifier}: exists already: {remedy}"
+        for name in (each.get("LogGroupName") for each in self._new("AWS::Logs::LogGroup")):
+            groups = self._client("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"] if name else []
+            if name in [each["logGroupName"] for each in groups]:
+                yield f"log group {name}: exists already: {remedy}"
+        for properties in self._new("AWS::SSM::Parameter"):
+            names = self._client("ssm").get_parameters(Names=[properties["Name"]])["Parameters"]
+            yield from (f"parameter {each['Name']}: exists already: {remedy}" for each in names)
+        for properties in self._new("AWS::RDS::DBInstance"):
+            identifier = properties["DBInstanceIdentifier"]
+            instances = listed(self._client("rds"), "describe_db_instances", "DBInstances")
+            if identifier in [each["DBInstanceIdentifier"] for each in instances]:
+                yield f"database instance {identifier}: exists already: {remedy}"
 
     def _engine(self) -> Iterator[str]:
         wanted, size = self._settings.engine_version, f"db.{self._settings.instance_class}"
-        pages = self._client("rds").get_paginator("describe_orderable_db_instance_options")
-        options = [
-            option
-            for page in pages.paginate(Engine="mysql", DBInstanceClass=size, Vpc=True)
-            for option in page["OrderableDBInstanceOptions"]
-            if option["MultiAZCapable"]
-        ]
-        versions = sorted({option["EngineVersion"] for option in options})
+        operation, key = "describe_orderable_db_instance_options", "OrderableDBInstanceOptions"
+        options = listed(self._client("rds"), operation, key, Engine="mysql", DBInstanceClass=size, Vpc=True)
+        versions = sorted({each["EngineVersion"] for each in options if each["MultiAZCapable"]})
         if not any(f"{version}.".startswith(f"{wanted}.") for version in versions):
             offered = f"of {', '.join(versions)}" if versions else "of no version"
             yield (
@@ -149,7 +128,7 @@ class Preflight:
 
     def _zones(self) -> Iterator[str]:
         ec2 = self._client("ec2")
-        chosen = self._settings.availability_zones.split(",") if self._settings.availability_zones else None
+        chosen = [zone for zone in self._settings.availability_zones.split(",") if zone]
         zones = ec2.describe_availability_zones(Filters=[{"Name": "opt-in-status", "Values": ["opt-in-not-required"]}])
         names = sorted(zone["ZoneName"] for zone in zones["AvailabilityZones"] if zone["State"] == "available")
         services = [f"com.amazonaws.{self._session.region_name}.{name}" for name in ("lambda", "secretsmanager", "ssm")]

@@ -54,7 +54,7 @@ def write(now: datetime) -> str:
     for partition, address in STORES.items():
         regions = botocore.session.get_session().get_available_regions("rds", partition)
         try:
-            certificates = _parsed(_fetched(address), address)
+            certificates = _certificates(address)
         except urllib3.exceptions.HTTPError as error:
             kept = [each for each in before if partition == _partition(_region(each))]
             found += kept
@@ -77,20 +77,16 @@ def write(now: datetime) -> str:
     return "\n".join([head, *notes])
 
 
-def _fetched(address: str) -> bytes:
+def _certificates(address: str) -> Certificates:
     pool = urllib3.PoolManager(timeout=10, retries=urllib3.Retry(1, redirect=False, raise_on_status=False))
     with pool.request("GET", address, redirect=False, preload_content=False) as response:
-        body = response.read(LARGEST)
-        if response.status != 200:
-            raise RootCertificatesError(f"{address} answered {response.status}")
-        return body
-
-
-def _parsed(pem: bytes, origin: str) -> Certificates:
+        pem = response.read(LARGEST)
+    if response.status != 200:
+        raise RootCertificatesError(f"{address} answered {response.status}")
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
-        raise RootCertificatesError(f"{origin}: {len(pem)} bytes that are no certificates: {error}") from error
+        raise RootCertificatesError(f"{address}: {len(pem)} bytes that are no certificates: {error}") from error
 
 
 def _faults(found: Certificates, regions: Iterable[str], before: Certificates, now: datetime) -> list[str]:
@@ -109,11 +105,9 @@ def _faults(found: Certificates, regions: Iterable[str], before: Certificates, n
         old = {each for each in before if _region(each) == region and each.not_valid_after_utc > now}
         new = {each for each in found if _region(each) == region}
         if old != new:
-            others = ", ".join(
-                sorted(f"{_name(each)} ({each.fingerprint(hashes.SHA256()).hex()})" for each in old ^ new)
-            )
+            others = sorted(f"{_name(each)} ({each.fingerprint(hashes.SHA256()).hex()})" for each in old ^ new)
             faults.append(
-                f"{region} has other root certificates than before: {others}. "
+                f"{region} has other root certificates than before: {', '.join(others)}. "
                 f"If AWS says so too, remove the region's from {BUNDLE.name} and run this again"
             )
     return faults
