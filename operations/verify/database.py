@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+from operations.aws import listed
 from operations.verify.deployed import Deployed
 from operations.verify.report import CheckFailedError, check, expect
 from stacks.monitoring import ROTATION_GRACE_DAYS
@@ -25,8 +26,7 @@ def instance(deployed: Deployed) -> str:
     wrong = {key: found.get(key) for key, value in expected.items() if found.get(key) != value}
     if wrong:
         raise CheckFailedError(wrong, {key: expected[key] for key in wrong})
-    pending = found.get("PendingModifiedValues") or {}
-    expect(pending, {}, "pending changes")
+    expect(found.get("PendingModifiedValues") or {}, {}, "pending changes")
     return f"{found['DBInstanceClass']}, Multi-AZ, {found['BackupRetentionPeriod']} days of backups"
 
 
@@ -34,16 +34,13 @@ def instance(deployed: Deployed) -> str:
 def parameters(deployed: Deployed) -> str:
     """The values in the parameter group, and that the server has taken them."""
     (group,) = deployed.instance["DBParameterGroups"]
-    expect(group["ParameterApplyStatus"], "in-sync", f"parameter group {group['DBParameterGroupName']}")
-    pages = deployed.client("rds").get_paginator("describe_db_parameters")
-    values = {
-        parameter["ParameterName"]: parameter.get("ParameterValue")
-        for page in pages.paginate(DBParameterGroupName=group["DBParameterGroupName"])
-        for parameter in page["Parameters"]
-    }
+    name = group["DBParameterGroupName"]
+    expect(group["ParameterApplyStatus"], "in-sync", f"parameter group {name}")
+    found = listed(deployed.client("rds"), "describe_db_parameters", "Parameters", DBParameterGroupName=name)
+    values = {each["ParameterName"]: each.get("ParameterValue") for each in found}
     expect(values.get("require_secure_transport"), "1", "require_secure_transport")
     versions = set((values.get("tls_version") or "").split(","))
-    if not versions or versions - {"TLSv1.2", "TLSv1.3"}:
+    if versions - {"TLSv1.2", "TLSv1.3"}:
         raise CheckFailedError(f"tls_version {values.get('tls_version')}", "TLSv1.2, TLSv1.3 or both")
     return f"require_secure_transport, {values['tls_version']}"
 

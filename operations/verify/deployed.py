@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from app import templates
-from operations.aws import invoke
+from operations.aws import invoke, is_a, listed
 from stacks.service import ALIAS
 from stacks.settings import Settings
 
@@ -48,8 +48,7 @@ class Deployed:
     @property
     def endpoint(self) -> str:
         """Where calls go: an address of AWS, or the one that AWS_ENDPOINT_URL names."""
-        url: str = self.client("sts").meta.endpoint_url
-        return url
+        return str(self.client("sts").meta.endpoint_url)
 
     @property
     def is_aws(self) -> bool:
@@ -61,18 +60,14 @@ class Deployed:
         return f"{self.settings.stack_prefix}{stack}"
 
     def _resources_of(self, stack: str) -> list[dict[str, Any]]:
-        pages = self.client("cloudformation").get_paginator("list_stack_resources")
+        client, name = self.client("cloudformation"), self.stack_name(stack)
         try:
-            return [
-                resource
-                for page in pages.paginate(StackName=self.stack_name(stack))
-                for resource in page["StackResourceSummaries"]
-            ]
+            return listed(client, "list_stack_resources", "StackResourceSummaries", StackName=name)
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ValidationError":
+            if not is_a(error, "ValidationError"):
                 raise
             raise EnvironmentMissingError(
-                f"{self.stack_name(stack)}: no such stack in account {self.account}, region {self.region}; "
+                f"{name}: no such stack in account {self.account}, region {self.region}; "
                 f"deploy it with: make deploy ENV={self.settings.env}"
             ) from None
 
@@ -99,10 +94,8 @@ class Deployed:
     @cached_property
     def live(self) -> dict[str, Any]:
         """The configuration of the version that callers invoke."""
-        configuration: dict[str, Any] = self.client("lambda").get_function_configuration(
-            FunctionName=f"{self.functions['Function']}:{ALIAS}"
-        )
-        return configuration
+        name = f"{self.functions['Function']}:{ALIAS}"
+        return dict(self.client("lambda").get_function_configuration(FunctionName=name))
 
     @cached_property
     def vpc_id(self) -> str:
@@ -124,16 +117,14 @@ class Deployed:
     def key_arn(self) -> str:
         """The environment's key."""
         key = self.physical_ids("AWS::KMS::Key")["Database/Key"]
-        arn: str = self.client("kms").describe_key(KeyId=key)["KeyMetadata"]["Arn"]
-        return arn
+        return str(self.client("kms").describe_key(KeyId=key)["KeyMetadata"]["Arn"])
 
     @cached_property
     def instance(self) -> dict[str, Any]:
         """The database instance, as RDS describes it."""
         identifier = self.physical_ids("AWS::RDS::DBInstance")["Database/Instance"]
         (instance,) = self.client("rds").describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
-        found: dict[str, Any] = instance
-        return found
+        return dict(instance)
 
     @cached_property
     def versions(self) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """Checks that change something, or take minutes. Each puts back what it changed, and runs only when it is asked for."""
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from operations.aws import listed
 from operations.load import ANSWERED, Load
 from operations.verify.deployed import Deployed
 from operations.verify.report import CheckFailedError, check, expect
+from operations.waiting import wait_until
 
 CALLERS = 4
 ROTATIONS = 2
@@ -33,11 +34,8 @@ def _load(deployed: Deployed) -> Load:
 
 
 def _wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > give_up:
-            raise CheckFailedError(f"not within {seconds:.0f} s", what)
-        time.sleep(1)
+    if not wait_until(condition, seconds, pause=1):
+        raise CheckFailedError(f"not within {seconds:.0f} s", what)
 
 
 @check("The password rotates without a failed invocation; rotates it twice, as the schedule does", loud=True)
@@ -45,16 +43,16 @@ def rotate(deployed: Deployed) -> str:
     """Not put back: a rotation leaves the environment as the schedule's next one would."""
     secrets = deployed.client("secretsmanager")
 
-    def rotated(before: str) -> bool:
+    def current() -> str:
         stages = secrets.describe_secret(SecretId=deployed.secret_arn)["VersionIdsToStages"]
-        return before not in {version for version, names in stages.items() if "AWSCURRENT" in names}
+        return str(next(version for version, names in stages.items() if "AWSCURRENT" in names))
 
     with _load(deployed) as load:
+        seen = {current()}
         for _ in range(ROTATIONS):
-            stages = secrets.describe_secret(SecretId=deployed.secret_arn)["VersionIdsToStages"]
-            (current,) = [version for version, names in stages.items() if "AWSCURRENT" in names]
             secrets.rotate_secret(SecretId=deployed.secret_arn)
-            _wait(lambda current=current: rotated(current), ROTATION_WAIT, "a new current version")  # type: ignore[misc]
+            _wait(lambda: current() not in seen, ROTATION_WAIT, "a new current version")
+            seen.add(current())
     expect(dict(load.outcomes), {ANSWERED: load.made}, "invocations")
     return f"{ROTATIONS} rotations under {load.made} invocations, 0 failed"
 
@@ -115,10 +113,8 @@ def calls(deployed: Deployed) -> str:
     marker = secrets.describe_secret(SecretId=deployed.secret_arn)["ResponseMetadata"]["RequestId"]
 
     def events(name: str) -> list[dict[str, Any]]:
-        pages = trail.get_paginator("lookup_events").paginate(
-            LookupAttributes=[{"AttributeKey": "EventName", "AttributeValue": name}], StartTime=begun
-        )
-        return [event for page in pages for event in page["Events"]]
+        asked = [{"AttributeKey": "EventName", "AttributeValue": name}]
+        return listed(trail, "lookup_events", "Events", LookupAttributes=asked, StartTime=begun)
 
     _wait(
         lambda: any(marker in event["CloudTrailEvent"] for event in events("DescribeSecret")),

@@ -1,10 +1,10 @@
 """Checks of what an operator relies on: alarms, their topic, logs and traces."""
 
-import time
 from datetime import UTC, datetime, timedelta
 
 from operations.verify.deployed import Deployed
 from operations.verify.report import CheckFailedError, NotCheckableError, check, expect
+from operations.waiting import wait_until
 
 TRACE_WAIT = 40
 """Seconds in which X-Ray shows a trace; AWS names no limit, most are there in ten."""
@@ -73,14 +73,14 @@ def tracing(deployed: Deployed) -> str:
         raise NotCheckableError(f"{deployed.endpoint} is not AWS: no traces are kept")
     begun = datetime.now(UTC) - timedelta(seconds=5)
     deployed.invoke()
-    give_up = time.monotonic() + TRACE_WAIT
-    name = deployed.functions["Function"]
-    while True:
+    service = f'service("{deployed.functions["Function"]}")'
+
+    def arrived() -> bool:
         found = deployed.client("xray").get_trace_summaries(
-            StartTime=begun, EndTime=datetime.now(UTC), FilterExpression=f'service("{name}")'
+            StartTime=begun, EndTime=datetime.now(UTC), FilterExpression=service
         )
-        if found["TraceSummaries"]:
-            return "arrived"
-        if time.monotonic() > give_up:
-            raise CheckFailedError("no trace", f"one within {TRACE_WAIT} s")
-        time.sleep(2)
+        return bool(found["TraceSummaries"])
+
+    if not wait_until(arrived, TRACE_WAIT, pause=2):
+        raise CheckFailedError("no trace", f"one within {TRACE_WAIT} s")
+    return "arrived"

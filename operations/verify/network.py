@@ -4,37 +4,37 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from operations.aws import listed
 from operations.verify.deployed import Deployed
 from operations.verify.report import CheckFailedError, check, expect
 
 HTTPS, MYSQL = 443, 3306
 ANYWHERE = "0.0.0.0/0"
+CALLED = {
+    "Function": ("SecretsManager", "SystemsManager"),
+    "Rotation": ("SecretsManager",),
+    "Migration": ("SecretsManager",),
+}
+"""The endpoints that each function calls which reaches the database."""
 NOBODY = "255.255.255.255/32"
 """CDK's rule for a group without a way out: with no rule at all EC2 allows everything."""
 
 
-def _of_vpc(deployed: Deployed, operation: str, filter_name: str = "vpc-id") -> list[dict[str, Any]]:
+def _of_vpc(deployed: Deployed, operation: str, key: str, filter_name: str = "vpc-id") -> list[dict[str, Any]]:
     """All that a describe operation finds in the VPC."""
-    pages = deployed.client("ec2").get_paginator(operation)
-    found = pages.paginate(Filters=[{"Name": filter_name, "Values": [deployed.vpc_id]}])
-    return [
-        each
-        for page in found
-        for key, value in page.items()
-        if isinstance(value, list)
-        for each in value
-        if each.get("VpcId", deployed.vpc_id) == deployed.vpc_id and key != "ResponseMetadata"
-    ]
+    filters = [{"Name": filter_name, "Values": [deployed.vpc_id]}]
+    found = listed(deployed.client("ec2"), operation, key, Filters=filters)
+    return [each for each in found if each.get("VpcId", deployed.vpc_id) == deployed.vpc_id]
 
 
 @check("With endpoints there is no way to the internet; with a NAT gateway, only through it")
 def routes(deployed: Deployed) -> str:
     """Every route of every table of the VPC, and the gateways attached to it."""
-    tables = _of_vpc(deployed, "describe_route_tables")
+    tables = _of_vpc(deployed, "describe_route_tables", "RouteTables")
     targets = {table["RouteTableId"]: {_target(route) for route in table["Routes"]} - {"local"} for table in tables}
     gateways = {
         gateway["InternetGatewayId"]
-        for gateway in _of_vpc(deployed, "describe_internet_gateways", "attachment.vpc-id")
+        for gateway in _of_vpc(deployed, "describe_internet_gateways", "InternetGateways", "attachment.vpc-id")
         if any(each["VpcId"] == deployed.vpc_id for each in gateway["Attachments"])
     }
     if deployed.settings.egress == "endpoints":
@@ -63,27 +63,22 @@ def security_groups(deployed: Deployed) -> str:
         for name, group in deployed.physical_ids("AWS::EC2::SecurityGroup").items()
     }
     nat = deployed.settings.egress == "nat"
-    ways = [
-        ("Function", MYSQL, "Database"),
-        ("Rotation", MYSQL, "Database"),
-        ("Migration", MYSQL, "Database"),
-        *([] if nat else [("Function", HTTPS, "SecretsManager"), ("Function", HTTPS, "SystemsManager")]),
-        *([] if nat else [("Rotation", HTTPS, "SecretsManager"), ("Migration", HTTPS, "SecretsManager")]),
-    ]
-    expected = {("into", to, f"tcp {port}", source) for source, port, to in ways}
-    expected |= {("out of", source, f"tcp {port}", to) for source, port, to in ways}
-    expected |= {("out of", name, f"tcp {HTTPS}", ANYWHERE) for name in ("Function", "Rotation", "Migration") if nat}
-    found = set()
-    for group in _of_vpc(deployed, "describe_security_groups"):
-        if group["GroupName"] == "default":
-            continue
-        name = groups.get(group["GroupId"], group["GroupId"])
-        for direction, key in (("into", "IpPermissions"), ("out of", "IpPermissionsEgress")):
-            for rule in group[key]:
-                found |= {(direction, name, _ports(rule), peer) for peer in _peers(rule, groups)}
-    found = {rule for rule in found if rule[3] != NOBODY}
+    ways = [(function, MYSQL, "Database") for function in CALLED]
+    ways += [(function, HTTPS, endpoint) for function, called in CALLED.items() for endpoint in called if not nat]
+    expected = {f"into {to} tcp {port} from {source}" for source, port, to in ways}
+    expected |= {f"out of {source} tcp {port} to {to}" for source, port, to in ways}
+    expected |= {f"out of {function} tcp {HTTPS} to {ANYWHERE}" for function in CALLED if nat}
+    found = {
+        f"{way} {groups.get(group['GroupId'], group['GroupId'])} {_ports(rule)} {side} {peer}"
+        for group in _of_vpc(deployed, "describe_security_groups", "SecurityGroups")
+        if group["GroupName"] != "default"
+        for way, side, key in (("into", "from", "IpPermissions"), ("out of", "to", "IpPermissionsEgress"))
+        for rule in group[key]
+        for peer in _peers(rule, groups)
+        if peer != NOBODY
+    }
     if found != expected:
-        more, less = (sorted(map(_words, each)) for each in (found - expected, expected - found))
+        more, less = sorted(found - expected), sorted(expected - found)
         raise CheckFailedError(f"rules too many: {more or 'none'}, missing: {less or 'none'}", "the architecture's")
     return f"{len(found)} rules, each of them expected"
 
@@ -102,15 +97,10 @@ def _ports(rule: dict[str, Any]) -> str:
     return f"{rule['IpProtocol']} {first}" if first == last else f"{rule['IpProtocol']} {first}-{last}"
 
 
-def _words(rule: tuple[object, ...]) -> str:
-    direction, group, ports, peer = rule
-    return f"{direction} {group} {ports} {'from' if direction == 'into' else 'to'} {peer}"
-
-
 @check("The endpoints admit this account alone, for the calls that the functions make")
 def endpoints(deployed: Deployed) -> str:
     """An endpoint without a policy of its own has one that allows everything."""
-    found = _of_vpc(deployed, "describe_vpc_endpoints")
+    found = _of_vpc(deployed, "describe_vpc_endpoints", "VpcEndpoints")
     services = sorted(endpoint["ServiceName"].rpartition(".")[2] for endpoint in found)
     if deployed.settings.egress == "nat":
         expect(services, [], "endpoints")
@@ -131,6 +121,6 @@ def endpoints(deployed: Deployed) -> str:
 @check("No subnet of the VPC gives out public addresses")
 def subnets(deployed: Deployed) -> str:
     """The public subnet of `egress=nat` included: the gateway has an address of its own."""
-    found = _of_vpc(deployed, "describe_subnets")
+    found = _of_vpc(deployed, "describe_subnets", "Subnets")
     expect([each["SubnetId"] for each in found if each["MapPublicIpOnLaunch"]], [], "with public addresses:")
     return f"{len(found)} subnets"

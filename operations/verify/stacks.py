@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from typing import Any
 
 from operations.verify.deployed import STACKS, Deployed
@@ -49,10 +50,8 @@ def drift(deployed: Deployed) -> str:
     }
     drifted = []
     for stack, detection in begun.items():
-        while True:
-            status = client.describe_stack_drift_detection_status(StackDriftDetectionId=detection)
-            if status["DetectionStatus"] != "DETECTION_IN_PROGRESS":
-                break
+        ask = partial(client.describe_stack_drift_detection_status, StackDriftDetectionId=detection)
+        while (status := ask())["DetectionStatus"] == "DETECTION_IN_PROGRESS":
             time.sleep(1)
         if status["DetectionStatus"] == "DETECTION_FAILED":
             raise CheckFailedError(f"{stack}: {status.get('DetectionStatusReason')}", "a finished drift detection")
