@@ -6,6 +6,7 @@ from itertools import groupby
 
 from botocore.exceptions import ClientError
 
+from operations.aws import is_a
 from operations.verify.decisions import DECISIONS, Row
 from operations.verify.deployed import Deployed
 from operations.verify.report import CheckFailedError, check, expect
@@ -35,7 +36,7 @@ def permissions(deployed: Deployed) -> str:
             if result["EvalDecision"] != row.by_identity:
                 wrong.append(f"{role}: {row.action} on {resource}: {result['EvalDecision']}, not {row.by_identity}")
     if wrong:
-        raise CheckFailedError("; ".join(wrong), "the decisions of operations/verify/decisions.py")
+        raise CheckFailedError("; ".join(wrong), "the decisions of operations/verify/decisions.toml")
     return f"{len(rows)} decisions"
 
 
@@ -54,10 +55,9 @@ def _named(deployed: Deployed) -> dict[str, str]:
     parameter = deployed.physical_ids("AWS::SSM::Parameter")["Service/AppConfig"]
     log_group = deployed.physical_ids("AWS::Logs::LogGroup")["Service/FunctionLogGroup"]
     functions = {name: arn("lambda", f"function:{function}") for name, function in deployed.functions.items()}
+    client = deployed.client("lambda")
     roles = {
-        f"{name} role": deployed.client("lambda").get_function_configuration(FunctionName=deployed.functions[name])[
-            "Role"
-        ]
+        f"{name} role": client.get_function_configuration(FunctionName=deployed.functions[name])["Role"]
         for name in ("Function", "Rotation", "Migration")
     }
     return {
@@ -89,7 +89,7 @@ def public_access(deployed: Deployed) -> str:
         try:
             documents[name] = client.get_policy(FunctionName=function)["Policy"]
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            if not is_a(error, "ResourceNotFoundException"):
                 raise
     (topic,) = deployed.physical_ids("AWS::SNS::Topic").values()
     documents["Topic"] = deployed.client("sns").get_topic_attributes(TopicArn=topic)["Attributes"].get("Policy", "{}")
