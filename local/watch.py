@@ -68,11 +68,11 @@ class Watcher:
         source = self._root / "lambda_src"
         if not all(path.is_relative_to(source) and path.is_file() and path.suffix == ".py" for path in edited):
             return ""
-        names = {str(path.relative_to(source)): path for path in edited}
+        names = [path.relative_to(source) for path in edited]
         packages = {
             name: folder for name, folder in self._packages() if any((folder / each).exists() for each in names)
         }
-        if {each for each in names for folder in packages.values() if (folder / each).exists()} != set(names):
+        if not all(any((folder / each).exists() for folder in packages.values()) for each in names):
             return ""
         client = self._cloud.client("lambda")
         for function, folder in packages.items():
@@ -85,11 +85,10 @@ class Watcher:
 
     def _packages(self) -> Iterator[tuple[str, Path]]:
         """The name of each deployed function, and the folder with its package."""
-        folder = self._cloud.assembly
+        folder, client = self._cloud.assembly, self._cloud.client("cloudformation")
         for file in folder.glob("*.template.json"):
-            found = self._cloud.client("cloudformation").describe_stack_resources(
-                StackName=file.name.removesuffix(".template.json")
-            )["StackResources"]
+            stack = file.name.removesuffix(".template.json")
+            found = client.describe_stack_resources(StackName=stack)["StackResources"]
             names = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found}
             for logical_id, resource in json.loads(file.read_text())["Resources"].items():
                 if resource["Type"] == "AWS::Lambda::Function":
