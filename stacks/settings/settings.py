@@ -5,7 +5,7 @@ One constant per environment. A context key of the same name overrides each fiel
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aws_cdk as cdk
@@ -28,7 +28,10 @@ class Settings:
     """Everything that may be chosen about one environment."""
 
     env: str
-    protect_data: bool = setting(MISSING, "whether database, secret, keys and logs outlive their stack")
+    # Without a default, which mypy sees of dataclasses' own function alone.
+    protect_data: bool = field(
+        metadata={"doc": "whether database, secret, keys and logs outlive their stack", "allowed": ()}
+    )
     vpc_cidr: str = setting("172.31.0.0/16", "address range of the VPC")
     public_subnet_cidr: str = setting("172.31.3.0/24", "public subnet, made only for `egress=nat`")
     private_subnet_a_cidr: str = setting("172.31.2.0/24", "private subnet in the first zone")
