@@ -34,6 +34,8 @@ MAY_PASS: Final = frozenset({"CredentialsRefusedError", "DependencyUnavailableEr
 MAY_SPREAD: Final = frozenset({"AccessDeniedException", "KMSAccessDeniedException", "ResourceConflictException"})
 """Lambda's error codes while a new permission or version is not yet known everywhere."""
 
+HEALTH: Final = b'{"reserved": "health"}'
+"""The event that the serving function's frame answers itself (shared/frame.py)."""
 CONFIG: Final = botocore.config.Config(read_timeout=900, tcp_keepalive=True, retries={"total_max_attempts": 1})
 """For the calls to Lambda. This module bounds and repeats them, not the SDK."""
 
@@ -143,7 +145,7 @@ def _failure(version: str, seconds: float) -> tuple[str, bool] | None:
     """Invoke the version once; None when it answered, else the error's name and whether it may pass."""
     try:
         with _deadline.limit(seconds):
-            invoked = _deadline.call(_client.invoke, FunctionName=version, Payload=b"{}")
+            invoked = _deadline.call(_client.invoke, FunctionName=version, Payload=HEALTH)
             payload = _deadline.call(invoked["Payload"].read)
     except ClientError as error:
         return error.response.get("Error", {}).get("Code", "ClientError"), _may_pass(error)

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from operations.aws import invoke
 from operations.commands import LOCAL
 from operations.install import busy
 from operations.load import Load
+from operations.verify.deployed import HEALTH
 from operations.waiting import wait_until
 
 PARAMETER_TTL: Final = 2
@@ -35,6 +37,8 @@ class Demo:
     def __init__(self, cloud: LocalCloud) -> None:
         self.cloud = cloud
         self.summary: list[str] = []
+        self.acknowledged: list[str] = []
+        """The texts of the notes that the function said it stored."""
 
     @cached_property
     def outputs(self) -> Mapping[str, str]:
@@ -59,6 +63,7 @@ class Demo:
         self.show_changed_parameter()
         self.show_rotations()
         self.show_migration()
+        self.show_notes()
         self.show_denied()
         self.show_destroy()
 
@@ -69,8 +74,9 @@ class Demo:
             answer = self._invoke()
             for name, value in answer.items():
                 print(f"    {name}: {value}")
-            _check(answer["database"] == "devDB" and answer["tlsVersion"].startswith("TLS"), "the answer is whole")
-            self.summary.append(f"answered over {answer['tlsVersion']} from {answer['serverVersion']}")
+            tls = self._result(HEALTH)["answer"]["tlsVersion"]
+            _check(answer["database"] == "devDB" and tls.startswith("TLS"), "the answer is whole")
+            self.summary.append(f"answered over {tls} from {answer['serverVersion']}")
         with self._step(f"invoke it {INVOCATIONS - 1} times more"):
             started = time.monotonic()
             for _ in range(INVOCATIONS - 1):
@@ -105,7 +111,7 @@ class Demo:
 
     def show_rotations(self) -> None:
         """No invocation fails, not even with stale credentials."""
-        with self._step("rotate the password again and again within the secret's TTL, under invocations"):
+        with self._step("rotate the password again and again within the secret's TTL, under invocations that write"):
 
             def refreshed() -> int:
                 # Counted in the cloud's log, because a line may arrive too late for the invocation's log tail.
@@ -132,20 +138,41 @@ class Demo:
 
     def show_migration(self) -> None:
         """A deploy with a migration, and a version of the function that needs it, under invocations."""
-        with self._step("deploy a migration and a version that needs it, under invocations"):
-            before = self._invoke()["schemaVersion"]
+        with self._step("deploy a migration and a version that needs it, under invocations that write"):
+            before = self._schema_version()
             with self._load() as load:
                 self.cloud.deploy(PARAMETER_TTL_SETTING, root=next_version(self.cloud.folder / "next"))
-            after = self._invoke()["schemaVersion"]
+            after = self._schema_version()
             print(f"    schema version {before}, then {after}; {load.made} invocations, {load.failed} failed")
-            _check((before, after) == (1, 2), "the new version sees the new schema")
+            _check(after == before + 1, "the new version sees the new schema")
             _check(load.failed == 0 < load.made, "no invocation failed")
             self.summary.append(
                 f"schema version {before} to {after} in a deploy under {load.made} invocations, {load.failed} failed"
             )
 
+    def show_notes(self) -> None:
+        """Each note that a caller was told of is in the table, once, and no other."""
+        with self._step("compare the notes that were acknowledged with those in the table"):
+            connection = self.cloud.database_connection(self.outputs["DatabaseSecretArn"])
+            with connection, connection.cursor() as cursor:
+                cursor.execute("SELECT text FROM devDB.note")
+                stored = Counter(text for (text,) in cursor.fetchall())
+            twice = stored.total() - len(stored)
+            said = f"{len(self.acknowledged)} notes acknowledged, {stored.total()} in the table, {twice} twice"
+            print(f"    {said}")
+            _check(stored == Counter(self.acknowledged), "every note that was acknowledged is in the table, once")
+            self.summary.append(said)
+
     def _load(self) -> Load:
-        return Load(lambda: str(self._result()["error"]), callers=2)
+        return Load(self._write, callers=2)
+
+    def _write(self) -> str:
+        """Store a note with a key of its own; return the error, if there is one."""
+        text = str(uuid.uuid4())
+        result = self._result({"note": text, "key": text})
+        if not result["error"]:
+            self.acknowledged.append(text)
+        return str(result["error"])
 
     def show_denied(self) -> None:
         """Which error the caller gets when a permission is missing."""
@@ -188,8 +215,11 @@ class Demo:
         _check(not result["error"], f"the function answers: {answer.get('errorMessage')}")
         return answer
 
-    def _result(self) -> dict[str, Any]:
-        return invoke(self._lambda, self.outputs["FunctionName"])
+    def _schema_version(self) -> int:
+        return int(self._result(HEALTH)["answer"]["schemaVersion"])
+
+    def _result(self, event: object = None) -> dict[str, Any]:
+        return invoke(self._lambda, self.outputs["FunctionName"], event)
 
     def _upstream_calls(self) -> Counter[str]:
         """Return how often AWS was asked for the two values, from the record of API calls."""
@@ -221,16 +251,16 @@ class Demo:
 
 
 def next_version(folder: Path) -> Path:
-    """Write a copy of what is deployed, with one migration more and queries that need it; return the folder."""
+    """Write a copy of what is deployed, with one migration more and an application that needs it; return the folder."""
     copy_application(folder)
     newest = max((folder / "migrations").iterdir())
     number = int(newest.name[:4]) + 1
     (folder / "migrations" / f"{number:04}_add_priority_to_note.sql").write_text(
         "ALTER TABLE note ADD COLUMN priority TINYINT NOT NULL DEFAULT 0;\n"
     )
-    queries = folder / "lambda_src" / "queries.py"
-    text = queries.read_text().replace(f"SCHEMA: Final = {number - 1}", f"SCHEMA: Final = {number}")
-    queries.write_text(text.replace("FROM note)", "FROM note WHERE priority = 0)"))
+    application = folder / "lambda_src" / "application.py"
+    text = application.read_text().replace(f"SCHEMA: Final = {number - 1}", f"SCHEMA: Final = {number}")
+    application.write_text(text.replace("FROM note)", "FROM note WHERE priority = 0)"))
     return folder
 
 

@@ -21,18 +21,19 @@ def session() -> Any:
     return boto3.Session(region_name=os.environ.get("AWS_REGION"))
 
 
-def invoke(client: Any, function: str) -> dict[str, Any]:
+def invoke(client: Any, function: str, event: object = None) -> dict[str, Any]:
     """Invoke a function, and read the whole answer: only then is the connection used again.
 
     Args:
         client: boto3's, of Lambda.
         function: name or ARN, with or without an alias.
+        event: what it is sent, as JSON; None is an empty object.
 
     Returns:
         `answer`, the payload; `error`, empty when there is none; `log`, the log's last 4 KB as text; `version`, which
         answered.
     """
-    result = client.invoke(FunctionName=function, LogType="Tail")
+    result = client.invoke(FunctionName=function, LogType="Tail", Payload=json.dumps({} if event is None else event))
     return {
         "answer": json.loads(result["Payload"].read()),
         "error": result.get("FunctionError", ""),

@@ -42,8 +42,14 @@ def concurrency() -> str:
     return f"dev takes {reserved['dev']}, prod {reserved['prod']}"
 
 
+def application() -> str:
+    """Return the file that a reader edits, whole."""
+    return f"```python\n{(ROOT / 'lambda_src/application.py').read_text()}```\n"
+
+
 FINDINGS: Final = ("docs/security.md", "findings")
 PARTS: Final[Mapping[tuple[str, str], Callable[[], str]]] = {
+    ("README.md", "application"): application,
     ("README.md", "settings"): settings,
     ("README.md", "concurrency"): concurrency,
     ("README.md", "cost"): lambda: cost.totals() + "\n",

@@ -59,8 +59,8 @@ def test_each_patch_applies_alone_and_names_nothing_undefined(recipe: str, tree:
 
 def test_a_table_and_a_query_are_a_patch_with_a_test(tree: Path) -> None:
     _run(tree, "git", "apply", "-", stdin=PATCHES["A table and a query"])
-    assert "CREATE TABLE visit" in (tree / "migrations/0002_create_visit.sql").read_text()
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/lambda_src/test_queries.py"]
+    assert "CREATE TABLE visit" in (tree / "migrations/0003_create_visit.sql").read_text()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/lambda_src/test_visits.py"]
     assert "1 passed" in _run(tree, *command, PYTHONPATH=str(tree / "lambda_src"), PYTEST_ADDOPTS="")
 
 
@@ -68,10 +68,10 @@ def test_what_is_added_to_the_function_synthesises(tree: Path) -> None:
     resources = _synthesised(
         tree, "A table and a query", "A second function", "A second secret", "A Function URL with IAM in front"
     )
-    assert list((tree / "cdk.out").glob("asset.*/migrations/0002_create_visit.sql"))
+    assert list((tree / "cdk.out").glob("asset.*/migrations/0003_create_visit.sql"))
     functions = {each["Handler"]: each for each in resources["AWS::Lambda::Function"]}
     assert set(functions) == {
-        f"{name}.lambda_handler" for name in ("handler", "migration", "report", "rotation", "smoke")
+        f"{name}.lambda_handler" for name in ("handler", "migration", "report_handler", "rotation", "smoke")
     }
     assert "PARTNER_KEY" in functions["handler.lambda_handler"]["Environment"]["Variables"]
     (report,) = (tree / "cdk.out").glob("asset.*/report.py")

@@ -395,8 +395,8 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         MIGRATION,
     ),
     "the function answers on an older schema": (
-        "handler.py",
-        "if self._schema_version < queries.SCHEMA:",
+        "shared/frame.py",
+        "if self._schema_version < self._application.SCHEMA:",
         "if False:",
         HANDLER,
     ),

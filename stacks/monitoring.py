@@ -25,8 +25,13 @@ FAILURES: Final = {
     "CredentialsRefusedError": (1, "The database refused the user or the password, those of now included."),
     "DependencyUnavailableError": (5, "The extension, AWS or the database did not answer in time, again and again."),
     "QueryFailedError": (5, "The database answers the function's queries with errors."),
+    "OutcomeUnknownError": (1, "A COMMIT was not answered: whether its rows are stored is not known."),
+    "AnswerError": (5, "The application's answers have no form in JSON, or are too large."),
 }
-"""For each error class of lambda_src/shared/errors.py: the number in five minutes that raises the alarm, and why."""
+"""For each failure of lambda_src/shared/errors.py: the number in five minutes that raises the alarm, and why.
+
+A BadRequestError is an answer, which Lambda counts as no error: it is in no alarm.
+"""
 
 DATABASE_EVENTS: Final = ["availability", "deletion", "failover", "failure", "low storage", "recovery"]
 """Categories of RDS's events (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Events.Messages.html)."""
@@ -64,6 +69,7 @@ class MonitoringStack(cdk.Stack):
         function, instance, rotation = service.function, database.instance, database.rotation
         namespace = f"DemoApp/{settings.env}"
         failures = {name: self._logged(service, namespace, name, f'$.outcome = "{name}"') for name in FAILURES}
+        bad_requests = self._logged(service, namespace, "BadRequestError", '$.outcome = "BadRequestError"')
         refreshed = self._logged(service, namespace, "CredentialsRefreshed", '$.message = "credentials.refreshed"')
         secret_age = self._logged(service, namespace, "SecretAgeHours", "$.secret_age_hours >= 0", "$.secret_age_hours")
         # CDK's metrics have periods of five minutes.
@@ -146,7 +152,7 @@ class MonitoringStack(cdk.Stack):
             "Is it serving?": {
                 "Invocations": [function.metric_invocations(), function.metric_errors(), function.metric_throttles()],
                 "Duration, ms": [function.metric_duration(statistic=each) for each in ("p50", "p99", "Maximum")],
-                "Failures by class": [*failures.values()],
+                "Failures by class, and bad requests": [*failures.values(), bad_requests],
             },
             "Is the cache working? Connections to AWS follow time, not invocations.": {
                 "Invocations": [function.metric_invocations()],

@@ -1,13 +1,18 @@
 """The one connection that an execution environment keeps to the database."""
 
+import os
 import random
 import re
 import ssl
 import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pymysql
+from pymysql import converters
+from pymysql.constants import FIELD_TYPE, SERVER_STATUS
 
 from shared.credentials import Credentials
 from shared.deadline import Deadline
@@ -39,6 +44,32 @@ whole `QUERY`.
 AGE: Final = 900.0
 """Seconds after which a connection is replaced, so that it uses current credentials."""
 
+Args = Sequence[Any] | Mapping[str, Any]
+"""A statement's values, as PyMySQL binds them: `%s` for each of a sequence, `%(name)s` for those of a mapping."""
+Row = tuple[Any, ...]
+Result = TypeVar("Result")
+
+READ_ONLY_TRANSACTION: Final = 0x2000
+OPEN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS | SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
+"""What the server says in a transaction that may write, on a session that commits each other statement by itself.
+
+https://dev.mysql.com/doc/dev/mysql-server/latest/mysql__com_8h.html
+"""
+
+
+def _moment(text: str | bytes) -> Any:
+    """Read a TIMESTAMP: a moment, which the server gives in the session's time zone, UTC."""
+    value = converters.convert_datetime(text)
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+
+
+def _bind_moment(value: datetime, _: object = None) -> str:
+    """Write a datetime: one with an offset as UTC, one without as it is."""
+    return str(converters.escape_datetime(value.astimezone(UTC) if value.tzinfo else value))
+
+
+CONVERSIONS: Final = converters.conversions | {FIELD_TYPE.TIMESTAMP: _moment, datetime: _bind_moment}
+
 
 def _authorities(bundle: str, region: str) -> str:
     """Return the region's certificates.
@@ -57,13 +88,16 @@ def _authorities(bundle: str, region: str) -> str:
 class Database:
     """One kept connection: with a verified certificate, bounded by the deadline, replaced after a while."""
 
-    def __init__(self, deadline: Deadline, region: str, query_seconds: float = QUERY) -> None:
+    def __init__(
+        self, deadline: Deadline, region: str, query_seconds: float = QUERY, session: Sequence[str] = ()
+    ) -> None:
         """Load the region's root certificates, once, before the first invocation.
 
         Args:
             deadline: the end of every wait.
             region: of the database.
             query_seconds: the longest time for one statement and its answer.
+            session: statements for each new connection.
 
         Raises:
             ConfigurationError: there are none for the region.
@@ -71,6 +105,7 @@ class Database:
         """
         self._deadline = deadline
         self._query_seconds = query_seconds
+        self._session = session
         self._context = tls_context(_authorities(ROOT_CERTIFICATES.read_text(), region), deadline, LARGEST)
         self._connection: pymysql.Connection[Any] | None = None
         self._opened = self._used = 0.0
@@ -135,15 +170,34 @@ class Database:
             ssl=self._context,
             autocommit=True,
             charset="utf8mb4",
+            conv=CONVERSIONS,
             defer_connect=True,
         )
         connection.connect(open_connection((credentials.host, credentials.port), self._deadline, LARGEST))
         with connection.cursor() as cursor:
+            for statement in self._session:
+                cursor.execute(statement)
             cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_version'")
             row = cursor.fetchone()
         return connection, row[1] if row else ""
 
-    def query(self, sql: str, args: tuple[str, ...] = ()) -> tuple[Any, ...]:
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, of whatever age."""
+        return self._connection is not None
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the connection is closed, or bytes have arrived on it that belong to no statement."""
+        return self._connection is None or has_unread(self._connection)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the server's last answer said that a transaction is open that may write."""
+        status: int = getattr(self._connection, "server_status", 0)
+        return status & (OPEN_TRANSACTION | READ_ONLY_TRANSACTION) == OPEN_TRANSACTION
+
+    def query(self, sql: str, args: Args = ()) -> Row:
         """Run one statement, with its values bound, and return its first row.
 
         Raises:
@@ -155,7 +209,7 @@ class Database:
             raise QueryFailedError("database: the query returned no row", operation="query", version_id=self.version_id)
         return rows[0]
 
-    def rows(self, sql: str, args: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, args: Args = ()) -> list[Row]:
         """Run one statement, with its values bound, and return its rows, if it has any.
 
         The statement is sent once: only the caller knows whether it may be repeated.
@@ -164,24 +218,42 @@ class Database:
             DependencyUnavailableError: the connection broke or the server is busy.
             QueryFailedError, ConfigurationError: as `_error` tells them apart.
         """
+        return self._run(sql, args, lambda cursor: list(cursor.fetchall()))
+
+    def execute(self, sql: str, args: Args = ()) -> tuple[int, int]:
+        """Run one statement; return the number of rows it changed, and the id it generated or 0. Raises as `rows`."""
+        return self._run(sql, args, lambda cursor: (cursor.rowcount, cursor.lastrowid or 0))
+
+    def _run(self, sql: str, args: Args, result: Callable[[Any], Result]) -> Result:
         if self._connection is None:
             raise DependencyUnavailableError("database: not connected", operation="query")
+        was_in_transaction = self.in_transaction
         started = time.monotonic()
         try:
             with self._deadline.limit(self._query_seconds), self._connection.cursor() as cursor:
                 cursor.execute(sql, args or None)
-                rows = list(cursor.fetchall())
+                if was_in_transaction and cursor.description and not sql.lstrip().upper().startswith("SELECT"):
+                    self._connection.ping(reconnect=False)  # PyMySQL reads no status from the end of rows.
+                found = result(cursor)
         except Exception as error:  # noqa: BLE001 - as above
-            self.close()
             elapsed = round((time.monotonic() - started) * 1000)
             failure = _error(error, operation="query", version_id=self.version_id, elapsed_ms=elapsed)
+            if not (was_in_transaction and isinstance(failure, QueryFailedError) and is_answer(failure)):
+                self.close()
         except BaseException:
             # Cut off between question and answer: the next answer would be the wrong one.
             self.close()
             raise
         else:
             self._used = time.monotonic()
-            return rows
+            return found
+        if self._connection is not None:
+            # An error has no status: the transaction goes on, or what was refused has ended it.
+            try:
+                with self._deadline.limit(self._query_seconds):
+                    self._connection.ping(reconnect=False)
+            except Exception:  # noqa: BLE001 - as above
+                self.close()
         # Raised here, because an exception raised in the except clause would contain the other one.
         raise failure
 
@@ -207,10 +279,21 @@ _UNAVAILABLE: Final = frozenset(
 )
 
 
+def is_answer(failure: InvocationError) -> bool:
+    """Whether the server itself sent the error: the client's own numbers are 0 and from 2000 to 2999.
+
+    https://dev.mysql.com/doc/mysql-errors/8.4/en/client-error-reference.html
+    """
+    errno = failure.facts.get("errno")
+    return isinstance(errno, int) and (1000 <= errno < 2000 or errno >= 3000)
+
+
 def _error(error: Exception, **facts: object) -> InvocationError:
     """Return the error class for an error, by its number; its text is dropped, because it may quote data.
 
-    https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
+    On a laptop the text is told. The local cloud says that it is one, in a variable of Lambda's own, to which no
+    template can give a value (https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html,
+    https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html).
     """
     cause = getattr(error, "original_exception", error)
     if isinstance(cause, AnswerTooLargeError) or isinstance(error.__context__, AnswerTooLargeError):
@@ -220,6 +303,8 @@ def _error(error: Exception, **facts: object) -> InvocationError:
         return TLSVerificationError("database: TLS failed", **facts, cause=reason)
     errno = error.args[0] if isinstance(error, pymysql.Error) and error.args else None
     facts |= {"errno": errno} if isinstance(errno, int) else {"cause": type(cause).__name__}
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "local":
+        facts |= {"says": str(error)}
     if errno in _NO_TLS:
         return TLSVerificationError("database: no TLS", **facts)
     if errno in _DENIED:

@@ -44,3 +44,15 @@ class CredentialsRefusedError(InvocationError):
 
 class QueryFailedError(InvocationError):
     """The database answered the query with an error."""
+
+
+class OutcomeUnknownError(InvocationError):
+    """COMMIT was sent and not answered: whether the transaction's rows are stored is not known."""
+
+
+class AnswerError(InvocationError):
+    """The application's answer cannot be given: a value has no form in JSON, or it is too large."""
+
+
+class BadRequestError(InvocationError):
+    """The event is wrong, and the caller is told so. It is no failure of the function, and no alarm counts it."""

@@ -69,14 +69,15 @@ def open_connection(address: tuple[str, int], deadline: Deadline, largest_answer
 
 
 def has_unread(connection: Any) -> bool:
-    """Whether bytes that belong to no request have arrived on a PyMySQL connection, or it is broken.
+    """Whether bytes that belong to no request have arrived on a PyMySQL connection, or it has ended.
 
-    Then the next answer read would be the wrong one.
+    Then the next answer read would be the wrong one, or none.
     """
     connection._sock.may_wait = False  # noqa: SLF001 - PyMySQL has no method for this
     try:
-        return bool(connection._rfile.peek(1))  # noqa: SLF001
-    except (BlockingIOError, ssl.SSLWantReadError):
+        connection._rfile.peek(1)  # noqa: SLF001
+        return True  # A byte, or the end.
+    except ssl.SSLWantReadError:
         return False
     except OSError:
         return True

@@ -110,6 +110,8 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
             AWS_LAMBDA_LOG_FORMAT=logging_config.get("LogFormat", "Text"),
             AWS_LAMBDA_LOG_LEVEL=logging_config.get("ApplicationLogLevel", "INFO"),
             AWS_LAMBDA_LOG_GROUP_NAME=logging_config.get("LogGroup", ""),
+            # On AWS on-demand, or another of Lambda's values. Here errors may quote MySQL's own sentence.
+            AWS_LAMBDA_INITIALIZATION_TYPE="local",
         )
         is_debugged = bool(DEBUG_PORT) and config["Handler"] == SERVING
         if is_debugged:

@@ -16,7 +16,6 @@ from unittest import mock
 import pytest
 
 import operations.aws
-from handler import Application
 from local.certificates import create
 from local.cloud import LocalCloud
 from local.extension import Configuration, ExtensionEmulator, Upstream
@@ -33,11 +32,12 @@ from local.tests.functions import (
     connection_details,
     make_schema,
     rotation_variables,
-    start_application,
+    start_frame,
     start_rotation,
 )
 from operations import commands
 from operations.commands import LOCAL, ROOT
+from shared.frame import Frame
 
 ASSEMBLIES = LOCAL / f"test-assemblies-{os.getppid() if 'PYTEST_XDIST_WORKER' in os.environ else os.getpid()}"
 """By the id of the process that started the workers, which removes it at the end."""
@@ -125,18 +125,18 @@ def rotate(aws: AWS) -> Callable[[], str]:
 
 
 @pytest.fixture
-def environment(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Application]]:
+def environment(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Frame]]:
     """Make an execution environment: an extension of its own, and what the function keeps."""
     extensions = []
 
-    def make(**environ: str) -> Application:
+    def make(**environ: str) -> Frame:
         configuration = Configuration.read({**os.environ, **environ, "PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL": "NONE"})
         extension = ExtensionEmulator(Configuration(**{**vars(configuration), "port": 0}), Upstream(configuration))
         extension.ready.set()
         threading.Thread(target=extension.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         extensions.append(extension)
         monkeypatch.setenv("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", str(extension.server_address[1]))
-        return start_application()
+        return start_frame()
 
     yield make
     for extension in extensions:
@@ -190,12 +190,12 @@ def outputs(cloud: LocalCloud) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def invoke(cloud: LocalCloud, outputs: dict[str, str]) -> Callable[[], dict[str, Any]]:
+def invoke(cloud: LocalCloud, outputs: dict[str, str]) -> Callable[..., dict[str, Any]]:
     """Invoke the deployed function; its payload, with the error, the log's end and the version beside it."""
     client = cloud.client("lambda")
 
-    def invoke() -> dict[str, Any]:
-        result = operations.aws.invoke(client, outputs["FunctionName"])
+    def invoke(event: object = None) -> dict[str, Any]:
+        result = operations.aws.invoke(client, outputs["FunctionName"], event)
         answer: dict[str, Any] = result.pop("answer")
         return result | answer
 

@@ -2,17 +2,19 @@
 
 import json
 import os
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field
 from typing import Any
 
 import pymysql
 
-from handler import Application
+import application
 from local.certificates import Certificates
 from local.mysql import MySQLServer
 from local.tests import schema
 from rotation import Rotation
 from shared.environment import RotationEnvironment, ServingEnvironment
+from shared.frame import Frame
 
 SECRET_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf"
 MASTER_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-GhIjKl"
@@ -77,6 +79,7 @@ class Context:
     """Lambda's context object, as far as it is used."""
 
     remaining_ms: int = 29_500
+    aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def get_remaining_time_in_millis(self) -> int:
         return self.remaining_ms
@@ -87,9 +90,9 @@ def make_schema(server: Server) -> None:
     server.execute(f"USE {server.database}", *schema.statements())
 
 
-def start_application() -> Application:
+def start_frame() -> Frame:
     """Start the function as a cold start does, with the variables of this process."""
-    return Application(ServingEnvironment.read(os.environ))
+    return Frame(application, ServingEnvironment.read(os.environ))
 
 
 def rotation_variables(server: Server) -> dict[str, str]:

@@ -12,16 +12,19 @@ import pytest
 from local.cloud import LocalCloud
 from local.tests.fixtures import assembly, wait_for_rotation
 from operations.commands import ROOT
+from shared.frame import HEALTH
 
 
-def test_the_deployed_function_answers(invoke: Callable[[], dict[str, Any]]) -> None:
+def test_the_deployed_function_answers(invoke: Callable[..., dict[str, Any]]) -> None:
     answer = invoke()
     assert not answer["error"]
     config = '{"enableVersion": true, "version": 1, "app": "DemoApp"}'
     assert answer["message"] == f"DemoApp successfully loaded config {config} and connected to RDS database devDB!"
     assert answer["database"] == "devDB"
-    assert answer["tlsVersion"] in ("TLSv1.2", "TLSv1.3")
     assert answer["serverVersion"]
+    health = invoke(HEALTH)
+    assert health["tlsVersion"] in ("TLSv1.2", "TLSv1.3")
+    assert health["check"] == answer["notes"]
 
 
 def test_the_extension_is_asked_every_time_and_aws_once(

@@ -8,13 +8,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+import application
 import handler
 from local.mysql import free_port
 from local.tests.aws import AWS, AWSError
-from local.tests.functions import PARAMETER, SECRET_ID, Context
+from local.tests.functions import PARAMETER, SECRET_ID
 from shared import direct_read, extension
 from shared.deadline import Deadline
 from shared.errors import ConfigurationError, DependencyUnavailableError
+from shared.frame import Frame
 
 
 def _deadline(seconds: float = 20) -> Deadline:
@@ -97,10 +99,7 @@ def test_under_snapstart_the_token_comes_from_the_credential_chain() -> None:
     assert extension._session_token("parameter") == "snapstart-token"
 
 
-def test_lambda_calls_the_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Answering:
-        def handle(self, event: object, context: handler.Context) -> object:
-            return event, context.get_remaining_time_in_millis()
-
-    monkeypatch.setattr(handler, "_application", Answering())
-    assert handler.lambda_handler({"a": 1}, Context(7)) == ({"a": 1}, 7)  # type: ignore[comparison-overlap]
+def test_lambda_calls_the_frame_around_the_application() -> None:
+    frame = vars(handler)["lambda_handler"].__self__
+    assert isinstance(frame, Frame)
+    assert frame._application is application

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from handler import Application
 from local.tests.aws import AWS
 from local.tests.functions import (
     CANARY,
@@ -19,9 +18,10 @@ from local.tests.functions import (
 )
 from shared.credentials import Credentials
 from shared.errors import ConfigurationError, CredentialsRefusedError, QueryFailedError, SchemaVersionError
+from shared.frame import HEALTH, Frame
 
 Rotate = Callable[[], str]
-Environment = Callable[..., Application]
+Environment = Callable[..., Frame]
 
 
 def _connections(server: Server) -> int:
@@ -49,8 +49,6 @@ def test_the_answer_is_the_aws_samples_sentence_and_what_the_database_says(
         "message": f"DemoApp successfully loaded config {config} and connected to RDS database dev_DB!",
         "database": "dev_DB",
         "notes": 0,
-        "schemaVersion": 1,
-        "tlsVersion": "TLSv1.3",
     }
     json.dumps(answer)
 
@@ -86,9 +84,9 @@ def test_both_values_are_asked_of_the_extension_each_time_and_of_aws_once(
 ) -> None:
     rotate()
     aws.calls.clear()
-    application = environment()
+    frame = environment()
     for _ in range(10):
-        application.handle({}, Context())
+        frame.handle({}, Context())
     assert aws.calls == {"GetParameter": 1, "GetSecretValue": 1}
 
 
@@ -96,10 +94,10 @@ def test_one_connection_serves_all_invocations(
     server: Server, rotate: Rotate, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     rotate()
-    application = environment()
+    frame = environment()
     before = _connections(server)
     for _ in range(10):
-        application.handle({}, Context())
+        frame.handle({}, Context())
     assert _connections(server) == before + 1
     records = _events(caplog, "invocation.finished")
     assert [record["connection_reused"] for record in records] == [False] + [True] * 9
@@ -117,11 +115,10 @@ def test_a_dead_connection_is_replaced_unseen_by_the_caller(
     server: Server, rotate: Rotate, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     rotate()
-    application = environment()
-    application.handle({}, Context())
+    frame = environment()
+    frame.handle({}, Context())
     _kill_connections(server)
-    assert application.handle({}, Context())["database"] == "dev_DB"
-    assert len(_events(caplog, "database.reconnecting")) == 1
+    assert frame.handle({}, Context())["database"] == "dev_DB"
     assert _events(caplog, "invocation.finished")[-1]["connection_reused"] is False
 
 
@@ -133,12 +130,12 @@ def _kill_connections(server: Server) -> None:
 
 def test_an_open_connection_outlives_a_rotation(server: Server, rotate: Rotate, environment: Environment) -> None:
     rotate()
-    application = environment()
-    application.handle({}, Context())
+    frame = environment()
+    frame.handle({}, Context())
     before = _connections(server)
     for _ in range(3):
         rotate()
-        application.handle({}, Context())
+        frame.handle({}, Context())
     # The rotations' own test logins, and not one of the function's.
     assert _connections(server) == before + 3
 
@@ -147,12 +144,12 @@ def test_cached_credentials_serve_a_new_connection_until_the_rotation_after_next
     aws: AWS, server: Server, rotate: Rotate, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     rotate()
-    application = environment()
-    application.handle({}, Context())
+    frame = environment()
+    frame.handle({}, Context())
     rotate()
     _kill_connections(server)
     aws.calls.clear()
-    application.handle({}, Context())
+    frame.handle({}, Context())
     assert not aws.calls
     assert not _events(caplog, "credentials.refreshed")
 
@@ -161,14 +158,14 @@ def test_after_two_rotations_the_secret_is_read_once_around_the_cache(
     aws: AWS, server: Server, rotate: Rotate, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     stale = rotate()
-    application = environment()
-    application.handle({}, Context())
+    frame = environment()
+    frame.handle({}, Context())
     rotate()
     fresh = rotate()
     _kill_connections(server)
     aws.calls.clear()
     before = _connections(server)
-    assert application.handle({}, Context())["database"] == "dev_DB"
+    assert frame.handle({}, Context())["database"] == "dev_DB"
     assert aws.calls == {"GetSecretValue": 1}
     # One login refused, one accepted.
     assert _connections(server) == before + 2
@@ -179,14 +176,14 @@ def test_after_two_rotations_the_secret_is_read_once_around_the_cache(
 
 def test_a_version_once_refused_is_not_tried_again(server: Server, rotate: Rotate, environment: Environment) -> None:
     rotate()
-    application = environment()
-    application.handle({}, Context())
+    frame = environment()
+    frame.handle({}, Context())
     rotate()
     rotate()
     for logins in (2, 1, 1):
         _kill_connections(server)
         before = _connections(server)
-        application.handle({}, Context())
+        frame.handle({}, Context())
         assert _connections(server) == before + logins
 
 
@@ -196,11 +193,11 @@ def test_a_password_changed_behind_secrets_managers_back_is_a_credentials_error(
     token = rotate()
     user = aws.current(SECRET_ID)[1]["username"]
     server.execute(f"ALTER USER {user}@'%' IDENTIFIED BY 'other'")
-    application = environment()
+    frame = environment()
     for logins in (1, 1, 1):
         before = _connections(server)
         with pytest.raises(CredentialsRefusedError, match=f"version_id={token}"):
-            application.handle({}, Context())
+            frame.handle({}, Context())
         assert _connections(server) == before + logins
 
 
@@ -210,11 +207,11 @@ def test_recovery_is_immediate_once_the_secret_is_right(
     rotate()
     value = aws.current(SECRET_ID)[1]
     server.execute(f"ALTER USER {value['username']}@'%' IDENTIFIED BY 'other'")
-    application = environment()
+    frame = environment()
     with pytest.raises(CredentialsRefusedError):
-        application.handle({}, Context())
+        frame.handle({}, Context())
     aws.set_current(SECRET_ID, value | {"password": "other"})
-    assert application.handle({}, Context())["database"] == "dev_DB"
+    assert frame.handle({}, Context())["database"] == "dev_DB"
 
 
 def test_recovery_is_immediate_once_the_database_is_right(
@@ -223,14 +220,14 @@ def test_recovery_is_immediate_once_the_database_is_right(
     rotate()
     value = aws.current(SECRET_ID)[1]
     server.execute(f"ALTER USER {value['username']}@'%' IDENTIFIED BY 'other'")
-    application = environment()
+    frame = environment()
     with pytest.raises(CredentialsRefusedError):
-        application.handle({}, Context())
+        frame.handle({}, Context())
     server.execute(f"ALTER USER {value['username']}@'%' IDENTIFIED BY '{value['password']}'")
-    assert application.handle({}, Context())["database"] == "dev_DB"
+    assert frame.handle({}, Context())["database"] == "dev_DB"
     _kill_connections(server)
     before = _connections(server)
-    application.handle({}, Context())
+    frame.handle({}, Context())
     assert _connections(server) == before + 1
 
 
@@ -251,8 +248,8 @@ def test_no_secret_is_in_any_record_or_error(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     rotate()
-    application = environment()
-    application.handle({}, Context())
+    frame = environment()
+    frame.handle({}, Context())
     aws.set_current(SECRET_ID, {"host": "", "password": CANARY})
     password = aws.secrets[SECRET_ID]
     with pytest.raises(ConfigurationError) as failed:
@@ -266,10 +263,10 @@ def test_no_secret_is_in_any_record_or_error(
 def test_an_unexpected_exception_is_not_logged_as_ok(
     environment: Environment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    application = environment()
-    monkeypatch.setattr("queries.answer", lambda *_: {"a": 1}["missing"])
+    frame = environment()
+    monkeypatch.setattr("application.answer", lambda *_: {"a": 1}["missing"])
     with pytest.raises(KeyError):
-        application.handle({}, Context())
+        frame.handle({}, Context())
     (record,) = _events(caplog, "invocation.finished")
     assert record["outcome"] == "KeyError"
 
@@ -344,30 +341,30 @@ def test_an_older_schema_is_refused_until_it_is_migrated(
     server: Server, rotate: Rotate, environment: Environment, older: str, newer: str
 ) -> None:
     rotate()
-    application = environment()
+    frame = environment()
     server.execute(f"USE {server.database}", older)
     try:
         for _ in range(2):
             with pytest.raises(
-                SchemaVersionError, match="schema version 0, where this version of the function needs 1"
+                SchemaVersionError, match="schema version 0, where this version of the function needs 2"
             ):
-                application.handle({}, Context())
+                frame.handle({}, Context())
     finally:
         server.execute(f"USE {server.database}", newer)
-    assert application.handle({}, Context())["schemaVersion"] == 1
+    assert frame.handle(HEALTH, Context())["schemaVersion"] == 2
 
 
 def test_an_unreadable_schema_version_is_not_reported_as_an_old_one(
     server: Server, rotate: Rotate, environment: Environment
 ) -> None:
     rotate()
-    application = environment()
+    frame = environment()
     server.execute(f"USE {server.database}", "ALTER TABLE schema_history CHANGE version number INT UNSIGNED NOT NULL")
     try:
         with pytest.raises(QueryFailedError, match="1054"):
-            application.handle({}, Context())
+            frame.handle({}, Context())
     finally:
         server.execute(
             f"USE {server.database}", "ALTER TABLE schema_history CHANGE number version INT UNSIGNED NOT NULL"
         )
-    assert application.handle({}, Context())["schemaVersion"] == 1
+    assert frame.handle(HEALTH, Context())["schemaVersion"] == 2

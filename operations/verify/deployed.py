@@ -13,6 +13,8 @@ from operations.aws import invoke, is_a, listed
 from stacks.service import ALIAS
 from stacks.settings import Settings
 
+HEALTH: Final = {"reserved": "health"}
+"""The event that the function's frame answers itself: what the smoke test sends too."""
 STACKS: Final = ("Network", "Database", "Service", "Monitoring")
 
 
@@ -137,5 +139,5 @@ class Deployed:
         }
 
     def invoke(self) -> dict[str, Any]:
-        """Invoke the function as callers do; returns what `operations.aws.invoke` does."""
-        return invoke(self.client("lambda"), f"{self.functions['Function']}:{ALIAS}")
+        """Ask the version that callers get how it is; returns what `operations.aws.invoke` does."""
+        return invoke(self.client("lambda"), f"{self.functions['Function']}:{ALIAS}", HEALTH)

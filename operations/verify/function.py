@@ -37,9 +37,7 @@ def engine(deployed: Deployed) -> str:
         raise CheckFailedError(f"engine version {version}", asked)
     if not deployed.is_aws:
         raise NotCheckableError(f"{deployed.endpoint} is not AWS: the server is not one of RDS")
-    server = deployed.invoke()["answer"].get("serverVersion")
-    if server is None:
-        raise NotCheckableError("enableVersion is not true in the parameter: the answer has no serverVersion")
+    server = str(deployed.invoke()["answer"].get("serverVersion"))
     if not server.startswith(version):
         raise CheckFailedError(f"server version {server}", version)
     return f"MySQL {server}"

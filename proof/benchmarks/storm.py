@@ -16,11 +16,11 @@ from types import SimpleNamespace
 from typing import Any, Final
 from unittest import mock
 
-import handler
+import application
 from proof.benchmarks import markdown
 from proof.benchmarks.results import Result
 from proof.benchmarks.world import CALL, Clock, World
-from shared import credentials, database, deadline, direct_read, extension
+from shared import credentials, database, deadline, direct_read, extension, frame
 from shared.environment import ServingEnvironment
 from shared.errors import DependencyUnavailableError
 from stacks.settings import from_context
@@ -46,7 +46,7 @@ class Environment:
         self.outcomes: list[str] = []
         self.answered_at = float("inf")
         self.longest = 0.0
-        self.application = handler.Application(ServingEnvironment("/dev/config", "secret", "us-east-1", 2773))
+        self.application = frame.Frame(application, ServingEnvironment("/dev/config", "secret", "us-east-1", 2773))
         self.application._extension._try = self._try  # type: ignore[method-assign]
         self.application._database._open = self._open  # type: ignore[method-assign,assignment]
 
@@ -115,7 +115,7 @@ class _Connection:
         asked: list[str] = []
 
         def rows() -> list[tuple[object, ...]]:
-            return [(1,)] if "schema_history" in asked[-1] else [("devDB", 0, "8.4")]
+            return [(application.SCHEMA,)] if "schema_history" in asked[-1] else [("devDB", 0, "8.4")]
 
         yield SimpleNamespace(execute=lambda sql, _=None: asked.append(sql), fetchone=lambda: rows()[0], fetchall=rows)
 
@@ -124,7 +124,7 @@ class _Connection:
 
 
 def storm(
-    environments: int, quota: float, max_connections: int, pause: float = handler.THROTTLE_PAUSE
+    environments: int, quota: float, max_connections: int, pause: float = frame.THROTTLE_PAUSE
 ) -> tuple[list[object], list[float]]:
     """Run one storm; a row of the table, and the seconds after which each environment answered."""
     random.seed(500)
@@ -137,12 +137,12 @@ def storm(
         return found
 
     with ExitStack() as patches:
-        for module in (handler, extension, database, deadline):
+        for module in (frame, extension, database, deadline):
             patches.enter_context(mock.patch.object(module, "time", clock))
         patches.enter_context(mock.patch.object(database, "tls_context"))
         patches.enter_context(mock.patch.object(database, "has_unread", return_value=False))
         patches.enter_context(mock.patch.object(direct_read, "parameter", parameter))
-        patches.enter_context(mock.patch.object(handler, "THROTTLE_PAUSE", pause))
+        patches.enter_context(mock.patch.object(frame, "THROTTLE_PAUSE", pause))
         started = [Environment(world) for _ in range(environments)]
 
         def living(environment: Environment) -> Callable[[], None]:

@@ -15,7 +15,7 @@ from local.tests.fixtures import assembly, local_cloud
 from operations.aws import invoke
 from operations.commands import ROOT
 
-QUERIES = ROOT / "lambda_src" / "queries.py"
+APPLICATION = ROOT / "lambda_src" / "application.py"
 
 
 class Debugger:
@@ -78,7 +78,7 @@ def cloud() -> Iterator[LocalCloud]:
 
 
 def test_a_breakpoint_in_the_sources_stops_the_deployed_function(cloud: LocalCloud) -> None:
-    (line,) = [number for number, text in enumerate(QUERIES.read_text().splitlines(), 1) if "found = {" in text]
+    (line,) = [number for number, text in enumerate(APPLICATION.read_text().splitlines(), 1) if "found = {" in text]
     name = cloud.outputs("Dev-Service")["FunctionName"]
     answers: list[Any] = []
     invocation = threading.Thread(target=lambda: answers.append(invoke(cloud.client("lambda"), name)["answer"]))
@@ -87,13 +87,13 @@ def test_a_breakpoint_in_the_sources_stops_the_deployed_function(cloud: LocalClo
         debugger.ask("initialize", adapterID="debugpy", pathFormat="path")
         debugger.send("attach", connect={"host": "127.0.0.1", "port": cloud.debug_port})
         debugger.wait_for("initialized")
-        debugger.ask("setBreakpoints", source={"path": str(QUERIES)}, breakpoints=[{"line": line}])
+        debugger.ask("setBreakpoints", source={"path": str(APPLICATION)}, breakpoints=[{"line": line}])
         debugger.ask("configurationDone")
         invocation.start()
         stopped = debugger.wait_for("stopped")
         frames = debugger.ask("stackTrace", threadId=stopped["threadId"])["stackFrames"]
-        assert (frames[0]["source"]["path"], frames[0]["line"]) == (str(QUERIES), line)
-        assert debugger.evaluate("database", frames[0]) == "'devDB'"
+        assert (frames[0]["source"]["path"], frames[0]["line"]) == (str(APPLICATION), line)
+        assert debugger.evaluate("name", frames[0]) == "'devDB'"
         (handle,) = [frame for frame in frames if frame["name"].endswith("handle")]
         # Longer than the function's timeout of 36 s and the handler's own deadline.
         assert float(debugger.evaluate("context.get_remaining_time_in_millis() / 1000", handle)) > 3000

@@ -12,8 +12,9 @@ import operations.aws
 from local.cloud import CloudError, LocalCloud
 from local.demo import next_version
 from local.tests.fixtures import assembly, wait_for_rotation
+from shared.frame import HEALTH
 
-MIGRATION = "0002_add_priority_to_note.sql"
+MIGRATION = "0003_add_priority_to_note.sql"
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def tree(cloud: LocalCloud, tmp_path: Path) -> Iterator[Path]:
     cloud.deploy(assembly=assembly())
     connection = cloud.database_connection(cloud.outputs("Dev-Service")["DatabaseSecretArn"])
     with connection, connection.cursor() as cursor:
-        cursor.execute("DELETE FROM schema_history WHERE version > 1")
+        cursor.execute("DELETE FROM schema_history WHERE version > 2")
         with suppress(pymysql.OperationalError):  # The test's deploy may not have added it.
             cursor.execute("ALTER TABLE note DROP COLUMN priority")
 
@@ -34,29 +35,29 @@ def _deploy(cloud: LocalCloud, tree: Path) -> str:
 
 
 def test_a_migration_that_fails_fails_the_deploy_and_the_corrected_one_goes_on(
-    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]], outputs: dict[str, str], tree: Path
+    cloud: LocalCloud, invoke: Callable[..., dict[str, Any]], outputs: dict[str, str], tree: Path
 ) -> None:
     before = invoke()
     right = (tree / "migrations" / MIGRATION).read_text()
     (tree / "migrations" / MIGRATION).write_text(right.replace("TABLE note", "TABLE nowhere"))
     with pytest.raises(CloudError, match=rf"MigrationError: {MIGRATION}: statement 1: MySQL error 1146"):
         _deploy(cloud, tree)
-    assert (invoke()["version"], invoke()["schemaVersion"]) == (before["version"], 1)
+    assert (invoke()["version"], invoke(HEALTH)["schemaVersion"]) == (before["version"], 2)
     (tree / "migrations" / MIGRATION).write_text(right)
     _deploy(cloud, tree)
-    after = invoke()
-    assert (after["error"], after["schemaVersion"]) == ("", 2)
+    after = invoke(HEALTH)
+    assert (after["error"], after["schemaVersion"]) == ("", 3)
     # Expand, migrate, contract: the version before answers on the schema after.
     previous = outputs["FunctionName"].replace(":live", f":{before['version']}")
     assert operations.aws.invoke(cloud.client("lambda"), previous)["answer"]["database"] == "devDB"
 
 
 def test_code_that_needs_a_later_schema_fails_its_smoke_test(
-    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]], tree: Path
+    cloud: LocalCloud, invoke: Callable[..., dict[str, Any]], tree: Path
 ) -> None:
     version = invoke()["version"]
     (tree / "migrations" / MIGRATION).unlink()
-    sentence = "SchemaVersionError: database: schema version 1, where this version of the function needs 2"
+    sentence = "SchemaVersionError: database: schema version 2, where this version of the function needs 3"
     with pytest.raises(CloudError, match=sentence):
         _deploy(cloud, tree)
     assert invoke()["version"] == version
@@ -80,7 +81,7 @@ def test_the_schemas_user_may_define_tables_in_the_one_database_and_the_serving_
     }
 
 
-def test_the_schemas_password_rotates_too(cloud: LocalCloud, invoke: Callable[[], dict[str, Any]]) -> None:
+def test_the_schemas_password_rotates_too(cloud: LocalCloud, invoke: Callable[..., dict[str, Any]]) -> None:
     functions = cloud.client("lambda")
     found = functions.list_functions()["Functions"]
     migration = next(each for each in found if each["Handler"] == "migration.lambda_handler")

@@ -13,6 +13,7 @@ from local.tests.fixtures import local_cloud
 from local.watch import Watcher
 from operations.aws import invoke
 from proof.conftest import edit
+from shared.frame import HEALTH
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +25,9 @@ def cloud() -> Iterator[LocalCloud]:
         yield cloud
 
 
-def _answer(cloud: LocalCloud) -> dict[str, Any]:
+def _answer(cloud: LocalCloud, event: object = None) -> dict[str, Any]:
     name = cloud.outputs("Dev-Service")["FunctionName"]
-    answer: dict[str, Any] = invoke(cloud.client("lambda"), name)["answer"]
+    answer: dict[str, Any] = invoke(cloud.client("lambda"), name, event)["answer"]
     return answer
 
 
@@ -35,17 +36,17 @@ def test_an_edit_in_a_function_is_answered_without_a_synthesis(
 ) -> None:
     watcher = Watcher(cloud, tree)
     assert not watcher.step()
-    edit(tree / "lambda_src" / "queries.py", "DemoApp successfully", "DemoApp, edited, successfully")
-    (tree / "lambda_src" / "queries.py").chmod(0o600)  # As under a umask of 077.
+    edit(tree / "lambda_src" / "application.py", "DemoApp successfully", "DemoApp, edited, successfully")
+    (tree / "lambda_src" / "application.py").chmod(0o600)  # As under a umask of 077.
     assert watcher.step()
     assert _answer(cloud)["message"].startswith("DemoApp, edited, successfully")
     # The shared package is in every function; no bytecode of the file before runs.
     edit(tree / "lambda_src" / "shared" / "database.py", 'row[1] if row else ""', '"edited"')
     assert watcher.step()
-    assert _answer(cloud)["tlsVersion"] == "edited"
+    assert _answer(cloud, HEALTH)["tlsVersion"] == "edited"
     watcher.step()
     printed = capsys.readouterr().out
-    assert "edited: lambda_src/queries.py\nreplaced in 1 function in" in printed
+    assert "edited: lambda_src/application.py\nreplaced in 1 function in" in printed
     assert "edited: lambda_src/shared/database.py\nreplaced in 3 functions in" in printed
     assert re.search(r"^  INFO invocation\.finished .*outcome=ok", printed, re.MULTILINE)
 
@@ -62,7 +63,11 @@ def test_an_edit_of_a_stack_or_a_new_module_is_deployed(
     assert cloud.client("lambda").get_function_configuration(FunctionName=name)["MemorySize"] == 640
     assert _answer(cloud)["database"] == "devDB"
     # The next edit is put into the package that was deployed now, with the new module in it.
-    edit(tree / "lambda_src" / "handler.py", "import queries\n", "import queries\nfrom shared import added as added\n")
+    edit(
+        tree / "lambda_src" / "handler.py",
+        "import application\n",
+        "import application\nfrom shared import added as added\n",
+    )
     assert watcher.step()
     assert "replaced in 1 function" in capsys.readouterr().out
     assert _answer(cloud)["database"] == "devDB"
@@ -78,6 +83,6 @@ def test_an_edit_that_cannot_be_deployed_says_why_and_the_next_one_is_applied(
     assert "SyntaxError" in capsys.readouterr().out
     time.sleep(0.01)  # Another modification time.
     (tree / "stacks" / "service.py").write_text(right)
-    edit(tree / "lambda_src" / "queries.py", "DemoApp successfully", "DemoApp, edited, successfully")
+    edit(tree / "lambda_src" / "application.py", "DemoApp successfully", "DemoApp, edited, successfully")
     assert watcher.step()
     assert _answer(cloud)["message"].startswith("DemoApp, edited")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from local.tests.aws import AWS
-from local.tests.functions import Server, connection_details, start_application
+from local.tests.functions import Server, connection_details, start_frame
 from proof.testbed.fault_servers import FaultyDatabase, FaultyExtension, running
 from proof.testbed.harness import PASSWORD, USER, Harness, server_context, set_variables
 
@@ -16,7 +16,7 @@ def harness(aws: AWS, server: Server) -> Iterator[Harness]:
     proxy = FaultyDatabase(server.mysql.port, server_context(server))
     with running(extension, proxy), pytest.MonkeyPatch.context() as monkeypatch:
         set_variables(monkeypatch, extension.port)
-        harness = Harness(extension, proxy, server, aws, monkeypatch, start_application())
+        harness = Harness(extension, proxy, server, aws, monkeypatch, start_frame())
         harness.details = connection_details(server, port=proxy.port, username=USER, password=PASSWORD)
         harness.heal()
         yield harness

@@ -22,12 +22,11 @@ import pytest
 import trustme
 
 from local.tests.aws import AWSError
-from local.tests.functions import CANARY, CONFIG, start_application
+from local.tests.functions import CANARY, CONFIG, start_frame
 from proof.testbed.fault_servers import (
     Answer,
     FaultyExtension,
     answer_twice,
-    answer_without_rows,
     close_handshake,
     common_name_certificate,
     drip,
@@ -131,7 +130,7 @@ def _certificate_without_names(harness: Harness) -> None:
     """Present a certificate of a trusted authority whose only name is a common name."""
     authority, context = common_name_certificate("localhost")
     harness.database._context = context
-    harness.application._database._context.load_verify_locations(cadata=authority)
+    harness.frame._database._context.load_verify_locations(cadata=authority)
 
 
 def _certificate(name: str, *, trusted: bool, expired: bool = False) -> Inject:
@@ -145,7 +144,7 @@ def _certificate(name: str, *, trusted: bool, expired: bool = False) -> Inject:
         issued.configure_cert(context)
         harness.database._context = context
         if trusted:
-            authority.configure_trust(harness.application._database._context)
+            authority.configure_trust(harness.frame._database._context)
 
     return inject
 
@@ -190,7 +189,7 @@ def _aws_refuses(code: str) -> Inject:
 
     def inject(harness: Harness) -> None:
         harness.extension.script.extend([GENERIC] * ALWAYS)
-        harness.monkeypatch.setattr("handler.THROTTLE_PAUSE", 0.5)
+        harness.monkeypatch.setattr("shared.frame.THROTTLE_PAUSE", 0.5)
         for action in ("GetParameter", "GetSecretValue"):
             harness.monkeypatch.setattr(harness.aws, action, refuse)
 
@@ -200,7 +199,7 @@ def _aws_refuses(code: str) -> Inject:
 def _aws_throttles_for_a_moment(harness: Harness) -> None:
     """Both of one read's tries; the read is repeated after a pause."""
     harness.extension.script.extend([GENERIC] * ALWAYS)
-    harness.monkeypatch.setattr("handler.THROTTLE_PAUSE", 0.5)
+    harness.monkeypatch.setattr("shared.frame.THROTTLE_PAUSE", 0.5)
     answer, refusals = harness.aws.GetParameter, [AWSError("ThrottlingException")] * 2
 
     def refuse(request: Any) -> Any:
@@ -374,7 +373,6 @@ FAULTS = [
     _database("lost during the query, again", _queried(send(b""), send(b"")), UNAVAILABLE, 2),
     _database("no answer to the query, once", _queried(hang), None, 1, warm=True, within=4.0),
     _database("an answer in garbage", _queried(*[send(b"\x01\x00\x00\x09x")] * 2), QUERY, 1),
-    _database("an answer without rows", _queried(answer_without_rows), QUERY, 1),
     _database("rows without end", _queried(endless_rows), QUERY, 1),
     _database("one answer more than was asked for", _queried(answer_twice), None, 0, warm=True),
     _database("read-only after a failover (1290), once", _queried(refuse_query(1290)), None, 1, warm=True),
@@ -431,7 +429,7 @@ def test_each_fault_ends_as_the_table_says(harness: Harness, fault: Fault, caplo
         assert failure.facts["operation"] in operations.get(fault.area, ("parameter",))
     harness.heal()
     if fault.area == "database" and fault.error is TLS:
-        harness.application = start_application()  # Its trust was changed by the test.
+        harness.frame = start_frame()  # Its trust was changed by the test.
     assert harness.invoke()["database"] == harness.server.database
 
 
@@ -516,7 +514,7 @@ def test_an_extra_answer_is_never_given_to_the_next_invocation(harness: Harness)
     harness.database.at_query.append(answer_twice)
     assert harness.invoke()["serverVersion"] != "stale"
     harness.extension.parameter = parameter_answer('{"enableVersion": false}')
-    assert set(harness.invoke()) == {"message", "database", "notes", "schemaVersion", "tlsVersion"}
+    assert set(harness.invoke()) == {"message", "database", "notes"}
 
 
 def test_a_server_that_asks_for_a_file_gets_none(harness: Harness, tmp_path: Path) -> None:
@@ -541,12 +539,12 @@ def test_after_an_exception_between_query_and_answer_the_next_one_reads_its_own(
     harness: Harness, cut_off: type[BaseException]
 ) -> None:
     harness.invoke()
-    connection = harness.application._database._connection
+    connection = harness.frame._database._connection
     with harness.monkeypatch.context() as patch:
         patch.setattr(connection, "_read_bytes", mock.Mock(side_effect=cut_off))
         with pytest.raises((cut_off, errors.InvocationError)):
             harness.invoke()
-    assert harness.application._database._connection is not connection
+    assert harness.frame._database._connection is not connection
     assert harness.invoke()["database"] == harness.server.database
 
 

@@ -52,7 +52,7 @@ def test_soak(harness: Harness) -> None:
             if rest == 1 and slow < len(SLOW):
                 fault = SLOW[slow]
                 if fault.area == "database" and not fault.warm:
-                    harness.application._database.close()  # Otherwise the kept connection does not meet it.
+                    harness.frame._database.close()  # Otherwise the kept connection does not meet it.
             if fault:
                 fault.inject(harness)
             try:
@@ -68,7 +68,7 @@ def test_soak(harness: Harness) -> None:
                 unexplained.append((number, fault, outcome))
             if fault:
                 harness.heal()
-                harness.application._database._context.load_verify_locations(harness.server.certificates.ca)
+                harness.frame._database._context.load_verify_locations(harness.server.certificates.ca)
             if number == SETTLED:
                 settled = _resident_kib()
         grown = _resident_kib() - settled

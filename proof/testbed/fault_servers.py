@@ -262,14 +262,6 @@ def refuse_query(errno: int) -> Answer:
     return answer
 
 
-def answer_without_rows(connection: socket.socket) -> None:
-    """An OK packet, without rows, in answer to a query.
-
-    https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_ok_packet.html
-    """
-    connection.sendall(b"\x07\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00")
-
-
 def _result_set(*values: bytes) -> bytes:
     """One row of text, as MySQL answers a query.
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from handler import Application
 from local.tests.aws import AWS
 from local.tests.functions import CANARY, CONFIG, PARAMETER, SECRET_ID, Context, Server
 from proof.testbed.fault_servers import FaultyDatabase, FaultyExtension
+from shared.frame import Frame
 
 PASSWORD = CANARY + "faulty"
 TOKEN = CANARY + "token"
@@ -26,14 +26,14 @@ class Harness:
     server: Server
     aws: AWS
     monkeypatch: pytest.MonkeyPatch
-    application: Application
+    frame: Frame
     remaining_ms: int = 29_500
     details: dict[str, Any] = field(default_factory=dict)
     keep: list[list[Any]] = field(default_factory=list)
     """Sockets and servers that a fault opened; `heal` closes them."""
 
-    def invoke(self) -> dict[str, Any]:
-        return self.application.handle({}, Context(self.remaining_ms))
+    def invoke(self, event: object = None) -> Any:
+        return self.frame.handle(event or {}, Context(self.remaining_ms))
 
     def heal(self) -> None:
         """Restore everything."""
@@ -79,7 +79,7 @@ def make_user(server: Server) -> None:
     server.execute(
         f"DROP USER IF EXISTS {USER}@'%'",
         f"CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}' REQUIRE SSL",
-        f"GRANT SELECT ON `dev\\_DB`.* TO {USER}@'%'",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON `dev\\_DB`.* TO {USER}@'%'",
     )
 
 

@@ -22,7 +22,7 @@ RUNTIME: Final = lambda_.Runtime.PYTHON_3_13
 
 
 FILES: Final[Mapping[str, tuple[str, ...]]] = {
-    "handler": ("handler.py", "queries.py", "shared"),
+    "handler": ("handler.py", "application.py", "shared"),
     "rotation": ("rotation.py", "database_users.py", "shared"),
     "migration": ("migration.py", "shared"),
     "smoke": ("smoke.py", "shared/__init__.py", "shared/deadline.py"),

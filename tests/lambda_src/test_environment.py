@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-import handler
+import application
+from shared import frame
 from shared.environment import RotationEnvironment, ServingEnvironment
 from shared.errors import ConfigurationError
 from stacks.constructs.bundling import SOURCE
@@ -55,7 +56,7 @@ def test_a_start_without_variables_is_logged_with_its_outcome(
 ) -> None:
     monkeypatch.delenv("CREDS_PATH")
     with pytest.raises(ConfigurationError, match="missing or empty: CREDS_PATH"):
-        handler._start()
+        frame.start(application)
     assert vars(caplog.records[-1])["outcome"] == "ConfigurationError"
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import Application
 from shared import errors
 from shared.credentials import Credentials
 from shared.environment import ServingEnvironment
+from shared.frame import Frame
 from shared.json_object import json_object
 
 CANARY = "canary0password"
@@ -61,16 +61,16 @@ def test_text_that_breaks_parsers_is_not_an_object(text: str | bytes) -> None:
 
 @given(value=JSON.map(json.dumps) | st.text() | JSON)
 def test_any_parameter_is_a_configuration_or_a_configuration_error(value: object) -> None:
-    application = Application.__new__(Application)
-    application._environment = ServingEnvironment("/x", "secret", "us-east-1", 2773)
+    frame = Frame.__new__(Frame)
+    frame._environment = ServingEnvironment("/x", "secret", "us-east-1", 2773)
 
     class Answering:
         def parameter(self, _: str) -> dict[str, Any]:
             return {"Value": value}
 
-    application._extension = Answering()  # type: ignore[assignment]
+    frame._extension = Answering()  # type: ignore[assignment]
     try:
-        assert isinstance(application._config()["enableVersion"], bool)
+        assert isinstance(frame._config()["enableVersion"], bool)
     except errors.ConfigurationError:
         return
 

@@ -53,15 +53,24 @@ def test_the_runbooks_address_is_a_setting(synthesise: Callable[..., Templates])
 
 
 def test_each_failure_class_is_counted_from_the_log_and_alarms(templates: Templates) -> None:
-    classes = {name for name in vars(errors) if name.endswith("Error")} - {"InvocationError"}
+    classes = {name for name in vars(errors) if name.endswith("Error")} - {"InvocationError", "BadRequestError"}
     assert set(FAILURES) == classes
     patterns = {
         each["Properties"]["MetricTransformations"][0]["MetricName"]: each["Properties"]["FilterPattern"]
         for each in templates.resources("AWS::Logs::MetricFilter").values()
     }
+    assert patterns["BadRequestError"] == '{ $.outcome = "BadRequestError" }'
     for name in classes:
         assert patterns[name] == f'{{ $.outcome = "{name}" }}'
         assert _alarms(templates)[name]["MetricName"] == name
+
+
+def test_a_bad_request_is_counted_and_is_in_no_alarm(templates: Templates) -> None:
+    """Lambda itself counts none, because it is an answer (tests of the frame): its own count of errors stays right."""
+    alarms = templates.resources("AWS::CloudWatch::Alarm")
+    assert "BadRequestError" not in json.dumps([each["Properties"].get("MetricName") for each in alarms.values()])
+    errors_of_lambda = [name for name, each in alarms.items() if each["Properties"].get("MetricName") == "Errors"]
+    assert len([name for name in errors_of_lambda if name.startswith("FunctionErrors")]) == 1
 
 
 def test_permanent_failures_alarm_on_the_first(templates: Templates) -> None:

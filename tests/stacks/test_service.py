@@ -1,6 +1,7 @@
 """The serving function: its variables, its permissions and its connections."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,7 @@ from typing import Any
 import pytest
 
 import app
-import handler
-from shared import database, direct_read, extension
+from shared import database, direct_read, extension, frame
 from stacks.constructs import bundling
 from stacks.constructs.bundling import SOURCE
 from tests.conftest import Templates
@@ -200,6 +200,16 @@ def test_no_secret_is_in_a_variable_or_a_template(templates: Templates) -> None:
     assert "resolve:secretsmanager" not in json.dumps(templates)
 
 
+def test_no_template_makes_a_function_believe_that_it_runs_on_a_laptop(templates: Templates) -> None:
+    """Nor can one: Lambda refuses variables with its own names (configuration-envvars.html)."""
+    local = set(
+        re.findall(r'os\.environ\.get\("(AWS_LAMBDA_\w+)"\) == "local"', (SOURCE / "shared/database.py").read_text())
+    )
+    assert len(local) == 1
+    for function in templates.resources("AWS::Lambda::Function").values():
+        assert local.isdisjoint(function["Properties"].get("Environment", {}).get("Variables", {}))
+
+
 def test_concurrency_is_reserved_within_the_databases_connections(synthesise: Callable[..., Templates]) -> None:
     assert _function(synthesise(env="prod"))["ReservedConcurrentExecutions"] == 100
 
@@ -304,7 +314,7 @@ def test_all_waits_together_are_shorter_than_the_functions_timeout(templates: Te
         2 * extension.BUDGET  # parameter and secret
         + direct_read.BUDGET  # one of them around an extension that does not say why it refuses
         + database.CONNECT  # with cached credentials, refused
-        + 2 * handler.SCHEMA_CHECK  # the schema's version, on each new connection
+        + 2 * frame.SCHEMA_CHECK  # the schema's version, on each new connection
         + direct_read.BUDGET  # around the cache
         + database.CONNECT
         + database.QUERY  # lost
@@ -312,7 +322,7 @@ def test_all_waits_together_are_shorter_than_the_functions_timeout(templates: Te
         + database.CONNECT
         + database.QUERY
     )
-    assert worst <= handler.BUDGET < _function(templates)["Timeout"]
+    assert worst <= frame.BUDGET < _function(templates)["Timeout"]
     variables = _function(templates)["Environment"]["Variables"]
     for name in ("SSM_PARAMETER_STORE_TIMEOUT_MILLIS", "SECRETS_MANAGER_TIMEOUT_MILLIS"):
         assert int(variables[name]) / 1000 < extension.TRY
@@ -322,7 +332,7 @@ def test_all_waits_together_are_shorter_than_the_functions_timeout(templates: Te
     ("edited", "changed"),
     [
         ("handler.py", {"Service"}),
-        ("queries.py", {"Service"}),
+        ("application.py", {"Service"}),
         ("rotation.py", {"Database"}),
         ("smoke.py", {"Service"}),
         ("shared/database.py", {"Database", "Service"}),
