@@ -12,8 +12,10 @@ import smoke
 from local.tests.functions import Context, Server
 from operations.verify import deployed
 from shared import frame
+from shared.application_database import ApplicationDatabase
 from shared.errors import AnswerError, BadRequestError, QueryFailedError
 from shared.frame import HEALTH, Frame
+from shared.keys import Key
 
 Environment = Callable[..., Frame]
 
@@ -45,6 +47,31 @@ def test_a_note_without_a_key_is_stored_once_for_each_request(function: Frame) -
     for context in (Context(aws_request_id="1"), Context(aws_request_id="1"), Context(aws_request_id="2")):
         function.handle({"note": "hello"}, context)
     assert function.handle({}, Context())["notes"] == 2
+
+
+def test_a_queues_message_is_stored_once_however_often_it_is_delivered(
+    function: Frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its message id; the receipt handle and the number of receptions differ, and are not in the request."""
+
+    def answer(event: Any, _: object, __: object, database: ApplicationDatabase) -> object:
+        (message,) = event["Records"]
+        key = Key("message", message["messageId"], message["body"])
+        return database.transaction(
+            lambda transaction: transaction.execute("INSERT INTO note (text) VALUES (%s)", (message["body"],)), key
+        )
+
+    monkeypatch.setattr(application, "answer", answer)
+
+    def deliver(message_id: str, times: int) -> Any:
+        record = {"messageId": message_id, "body": "a", "receiptHandle": f"handle {times}"}
+        return function.handle(
+            {"Records": [record | {"attributes": {"ApproximateReceiveCount": f"{times}"}}]}, Context()
+        )
+
+    first, again, other = deliver("1", 1), deliver("1", 2), deliver("2", 1)
+    assert first == again
+    assert other[1] == first[1] + 1
 
 
 def test_a_bad_event_is_told_to_the_caller_and_logged_and_is_no_failure(

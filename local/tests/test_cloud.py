@@ -2,6 +2,8 @@
 
 import io
 import json
+import time
+import uuid
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -167,3 +169,51 @@ def test_what_the_handler_logs_reaches_an_alarm(cloud: LocalCloud) -> None:
     (topic,) = cloud.client("sns").list_topics()["Topics"]
     assert len(alarms) > 10
     assert {action for alarm in alarms for action in alarm["AlarmActions"]} == {topic["TopicArn"]}
+
+
+def test_lambda_repeats_an_asynchronous_invocation_with_its_id_and_the_note_is_stored_once(
+    cloud: LocalCloud, outputs: dict[str, str]
+) -> None:
+    client, logs = cloud.client("lambda"), cloud.client("logs")
+    group = client.get_function_configuration(FunctionName=outputs["FunctionName"])["LoggingConfig"]["LogGroup"]
+    text = str(uuid.uuid4())
+
+    def finished() -> list[dict[str, Any]]:
+        messages = [each["message"] for each in logs.filter_log_events(logGroupName=group)["events"]]
+        return [json.loads(each) for each in messages if "invocation.finished" in each]
+
+    before = len(finished())
+
+    def wait_for(tries: int) -> list[dict[str, Any]]:
+        give_up = time.monotonic() + 20
+        while len(finished()) < before + tries:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+        return finished()[before:]
+
+    with cloud.database_connection(outputs["DatabaseSecretArn"]) as connection, connection.cursor() as cursor:
+        cursor.execute("RENAME TABLE note TO elsewhere")
+        try:
+            event = json.dumps({"note": text})
+            client.invoke(FunctionName=outputs["FunctionName"], InvocationType="Event", Payload=event)
+            wait_for(1)
+        finally:
+            cursor.execute("RENAME TABLE elsewhere TO note")
+        first, second = wait_for(2)
+        assert (first["outcome"], second["outcome"]) == ("QueryFailedError", "ok")
+        assert first["requestId"] == second["requestId"]
+        cursor.execute("SELECT COUNT(*) FROM note WHERE text = %s", (text,))
+        assert cursor.fetchall() == ((1,),)
+
+
+@pytest.mark.parametrize("key", ["the caller's own", None])
+def test_a_caller_that_repeats_has_a_key_of_its_own_or_stores_again(
+    cloud: LocalCloud, invoke: Callable[..., dict[str, Any]], outputs: dict[str, str], key: str | None
+) -> None:
+    """Lambda's id is another for each of a caller's invocations."""
+    event = {"note": str(uuid.uuid4())} | ({"key": key} if key else {})
+    answers = [invoke(event)["stored"] for _ in range(2)]
+    with cloud.database_connection(outputs["DatabaseSecretArn"]) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM note WHERE text = %s", (event["note"],))
+        assert [number for (number,) in cursor.fetchall()] == sorted(set(answers))
+    assert len(set(answers)) == (1 if key else 2)
