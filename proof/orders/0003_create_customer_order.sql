@@ -1,0 +1,8 @@
+CREATE TABLE customer_order (
+    id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    customer VARCHAR(100) NOT NULL,
+    total DECIMAL(12, 2) NOT NULL,
+    ordered_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    deliver_at DATETIME NOT NULL,
+    INDEX customer (customer)
+);
