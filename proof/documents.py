@@ -13,7 +13,7 @@ from app import templates
 from operations.commands import ROOT
 from proof import cost, diagram, findings
 from proof.cloud import test_changes
-from proof.functions import test_faults
+from proof.functions import test_faults, test_transactions
 from stacks.settings import ENVIRONMENTS, Settings
 
 
@@ -54,6 +54,7 @@ PARTS: Final[Mapping[tuple[str, str], Callable[[], str]]] = {
     ("README.md", "concurrency"): concurrency,
     ("README.md", "cost"): lambda: cost.totals() + "\n",
     ("proof/faults.md", "faults"): test_faults.table,
+    ("proof/faults.md", "writes"): test_transactions.table,
     ("docs/changes.md", "changes"): test_changes.table,
     FINDINGS: lambda: findings.tables() + "\n",
 }

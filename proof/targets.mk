@@ -9,7 +9,7 @@ check: checkov
 prove: checkov ## Run the tests of every promise: proof/
 	@$(PYTEST) proof
 
-soak: development ## 20,000 invocations with faults at random
+soak: development ## 20,000 invocations and 5,000 writes with faults at random
 	@python -m pytest -m soak -s proof/functions
 
 interruptions: development ## End make demo and make up with every signal at every step

@@ -240,14 +240,18 @@ MUTANTS: dict[str, Weaken] = {
 }
 
 
-DATABASE, FAULTS, HANDLER, MIGRATION, ROTATION, SMOKE = (
+APPLICATION, DATABASE, FAULTS, HANDLER, MIGRATION, ROTATION, SMOKE, TRANSACTIONS, WRITES = (
+    "local/tests/test_application.py",
     "local/tests/test_database.py",
     "proof/functions/test_faults.py",
     "local/tests/test_handler.py",
     "local/tests/test_migration.py",
     "local/tests/test_rotation.py",
     "tests/lambda_src/test_smoke.py",
+    "local/tests/test_application_database.py",
+    "proof/functions/test_transactions.py",
 )
+ADB = "shared/application_database.py"
 
 CODE: dict[str, tuple[str, str, str, str]] = {
     "the certificate is not verified": (
@@ -399,6 +403,134 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         "if self._schema_version < self._application.SCHEMA:",
         "if False:",
         HANDLER,
+    ),
+    "a read is repeated on another connection within a transaction": (
+        ADB,
+        "if self._is_inside:",
+        "if False:",
+        TRANSACTIONS,
+    ),
+    "a transaction that failed is left open, and the next one stores it": (
+        ADB,
+        'self._database.rows("ROLLBACK")',
+        "pass",
+        TRANSACTIONS,
+    ),
+    "a statement that ends the transaction is not noticed": (
+        ADB,
+        "if not self._database.in_transaction:",
+        "if not self._database.is_open:",
+        TRANSACTIONS,
+    ),
+    "a refused statement that ends the transaction is not noticed": (
+        "shared/database.py",
+        "                with self._deadline.limit(self._query_seconds):\n                    self._connection.ping",
+        "                with self._deadline.limit(self._query_seconds):\n                    dict",
+        TRANSACTIONS,
+    ),
+    "a statement with rows that ends the transaction is not noticed": (
+        "shared/database.py",
+        "if was_in_transaction and cursor.description",
+        "if False and cursor.description",
+        TRANSACTIONS,
+    ),
+    "a transaction begins within another": (ADB, "if BEGINS.match(sql):", "if False:", TRANSACTIONS),
+    "the server waits for a lock longer than the statement": (
+        ADB,
+        "LOCK_WAIT: Final = 1",
+        "LOCK_WAIT: Final = 9",
+        TRANSACTIONS,
+    ),
+    "a connection that breaks at COMMIT counts as not stored": (ADB, "if is_answer(error):", "if True:", WRITES),
+    "a connection that broke before COMMIT counts as unknown": (ADB, "self._database.is_broken or ", "", TRANSACTIONS),
+    "a transaction that a deadlock undid is not run again": (ADB, "TRIES: Final = 4", "TRIES: Final = 1", TRANSACTIONS),
+    "an exception of the work is run again": (
+        ADB,
+        "failure, may_repeat = error, False",
+        "failure, may_repeat = error, True",
+        TRANSACTIONS,
+    ),
+    "a lost transaction is not run again when its work hides the error": (
+        ADB,
+        "raise transaction.lost from None",
+        "raise",
+        TRANSACTIONS,
+    ),
+    "a write outside a transaction is accepted": (ADB, "READ COMMITTED, READ ONLY", "READ COMMITTED", TRANSACTIONS),
+    "a transaction sees the past": (ADB, "LEVEL READ COMMITTED", "LEVEL REPEATABLE READ", TRANSACTIONS),
+    "the session's time zone is another": (ADB, "time_zone = '+00:00'", "time_zone = '+02:00'", TRANSACTIONS),
+    "a key is asked for by a plain SELECT": (
+        "shared/keys.py",
+        "    inserted, _ = transaction.execute(\n",
+        (
+            '    inserted = not transaction.rows("SELECT 1 FROM transaction_key WHERE id = %s", (name,))\n'
+            "    transaction.execute(\n"
+        ),
+        WRITES,
+    ),
+    "a key is stored before its work": (
+        ADB,
+        "            answer = work(transaction)\n",
+        (
+            "            if key:\n                transaction.commit()\n"
+            "                transaction = Transaction(self._connected(), self._deadline, self._timed)\n"
+            "            answer = work(transaction)\n"
+        ),
+        TRANSACTIONS,
+    ),
+    "the first caller gets another answer than the next": (
+        ADB,
+        "answer = json.loads(keys.store(transaction, self._function, key, answer))",
+        "keys.store(transaction, self._function, key, answer)",
+        TRANSACTIONS,
+    ),
+    "an answer is encoded after COMMIT": (
+        ADB,
+        "                answer = json.loads(keys.store(transaction, self._function, key, answer))\n",
+        (
+            "                transaction.commit()\n"
+            "                transaction = Transaction(self._connected(), self._deadline, self._timed)\n"
+            "                answer = json.loads(keys.store(transaction, self._function, key, answer))\n"
+        ),
+        TRANSACTIONS,
+    ),
+    "a key answers another request": ("shared/keys.py", "if stored != request:", "if False:", TRANSACTIONS),
+    "two kinds of work share a key": (
+        "shared/keys.py",
+        "_digest([function, key.kind, key.value])",
+        "_digest(key.value)",
+        TRANSACTIONS,
+    ),
+    "the removal of old keys waits for one in use": (
+        "shared/keys.py",
+        " FOR UPDATE SKIP LOCKED",
+        " FOR UPDATE",
+        TRANSACTIONS,
+    ),
+    "an unknown outcome is told as a failure": (ADB, "raise self._unknown or failure", "raise failure", WRITES),
+    "a failure is told as an unknown outcome": (
+        ADB,
+        "self._unknown = None  # The key",
+        "pass  # The key",
+        WRITES,
+    ),
+    "a bad request is an error of the function": (
+        "shared/frame.py",
+        "            if event == HEALTH:\n                raise",
+        "            if True:\n                raise",
+        APPLICATION,
+    ),
+    "the health event reaches the application": (
+        "shared/frame.py",
+        "        if event == HEALTH:\n            return",
+        "        if False:\n            return",
+        APPLICATION,
+    ),
+    "MySQL's sentence is told on AWS": (
+        "shared/database.py",
+        'if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "local":',
+        "if True:",
+        APPLICATION,
     ),
 }
 """Each weakening of the functions' code: the file, what stands there, what takes its place, and the tests to run."""

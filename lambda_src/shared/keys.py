@@ -57,7 +57,7 @@ def claim(transaction: Statements, function: str, key: Key) -> str | None:
         QueryFailedError: that work ended its transaction half-way, so that it is stored without an answer.
         InvocationError: as the transaction's statements.
     """
-    name, request = _digest([function, key.kind, key.value]), _digest(key.request)
+    name, request = _name(function, key), _digest(key.request)
     # IGNORE makes a warning of the duplicate; deadlocks and lock waits stay errors.
     inserted, _ = transaction.execute(
         "INSERT IGNORE INTO transaction_key (id, request) VALUES (%s, %s)", (name, request)
@@ -83,8 +83,7 @@ def store(transaction: Statements, function: str, key: Key, answer: object) -> s
         InvocationError: as the transaction's statements.
     """
     _, text = encode(answer)
-    name = _digest([function, key.kind, key.value])
-    transaction.execute("UPDATE transaction_key SET answer = %s WHERE id = %s", (text, name))
+    transaction.execute("UPDATE transaction_key SET answer = %s WHERE id = %s", (text, _name(function, key)))
     return text
 
 
@@ -97,6 +96,10 @@ def remove_old(transaction: Statements) -> None:
     )
     for (name,) in old:
         transaction.execute("DELETE FROM transaction_key WHERE id = %s", (name,))
+
+
+def _name(function: str, key: Key) -> bytes:
+    return _digest([function, key.kind, key.value])
 
 
 def _digest(value: object) -> bytes:

@@ -112,10 +112,22 @@ def test_a_timestamp_is_a_moment_and_a_datetime_is_not(server: Server, make: Mak
     )
     made, due = mine.row("SELECT made, due FROM entry") or ()
     assert made == datetime(2026, 7, 1, 12, tzinfo=UTC)
+    assert mine.row("SELECT UNIX_TIMESTAMP(made) FROM entry") == (berlin.timestamp(),)
     assert due == datetime(2026, 7, 1, 12)  # noqa: DTZ001 - a DATETIME has no time zone
     assert mine.row("SELECT CAST('0000-00-00 00:00:00' AS CHAR)") == ("0000-00-00 00:00:00",)
     server.execute(f"USE {server.database}", "SET sql_mode = ''", "UPDATE entry SET made = 0")
     assert mine.row("SELECT made FROM entry") == ("0000-00-00 00:00:00",)
+
+
+def test_each_statement_of_a_transaction_sees_what_others_have_committed(make: Make) -> None:
+    other = make()
+
+    def work(transaction: Transaction) -> list[Any]:
+        before = transaction.rows("SELECT text FROM entry")
+        other.transaction(_insert("a"))
+        return [before, transaction.rows("SELECT text FROM entry")]
+
+    assert make().transaction(work) == [[], [("a",)]]
 
 
 def test_an_exception_of_the_work_rolls_back_and_is_not_repeated(server: Server, make: Make) -> None:
@@ -184,6 +196,16 @@ def test_a_statement_that_ends_the_transaction_is_an_error_even_when_it_is_refus
     assert len(runs) == 1
     assert ("b" in _texts(server)) == (not with_error and is_caught)
     assert mine.row("SELECT @@autocommit") == (1,)
+
+
+def test_a_statement_with_rows_that_ends_the_transaction_is_noticed_at_once(server: Server, make: Make) -> None:
+    def work(transaction: Transaction) -> None:
+        transaction.execute(INSERT, ("a",))
+        transaction.rows("ANALYZE TABLE entry")
+
+    with pytest.raises(QueryFailedError, match="ended the transaction"):
+        make().transaction(work)
+    assert _texts(server) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -539,14 +561,15 @@ def test_old_keys_are_removed_a_few_at_a_time_and_none_that_is_in_use(
     holder.start()
     held.wait()
     monkeypatch.setattr(keys, "REMOVE_ONE_IN", 1)
-    left = []
+    left, took = [], []
     for number in range(3):
         started = time.monotonic()
         mine.transaction(lambda _: 0, _key(f"new {number}"))
-        assert time.monotonic() - started < 0.5
+        took.append(time.monotonic() - started)
         left.append(server.execute(f"SELECT COUNT(*) FROM {server.database}.transaction_key")[0][0])
     go.set()
     holder.join()
+    assert max(took) < 0.5
     assert left == [3, 3, 4]
 
 

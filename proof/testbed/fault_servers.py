@@ -23,6 +23,10 @@ Answer = Callable[[socket.socket], None]
 """Handles one request on its connection."""
 
 
+Interruption = Callable[[bytes, ssl.SSLSocket, ssl.SSLSocket], bool]
+"""Handles one statement, between client and server; returns whether the connection goes on."""
+
+
 class _Server:
     """Accepts on a fixed port of 127.0.0.1, a thread for each connection; can go away and come back."""
 
@@ -170,6 +174,7 @@ class FaultyDatabase(_Server):
 
     `at_greeting` acts on new connections, in turn; `at_query` on statements once logged in.
     An action that returns nothing has taken the connection's place; `pass_on` lets it through.
+    `on_statement` is asked about every statement, and may return what becomes of it.
     """
 
     def __init__(self, upstream: int, context: ssl.SSLContext) -> None:
@@ -178,6 +183,7 @@ class FaultyDatabase(_Server):
         self._context = context
         self.at_greeting: deque[Answer] = deque()
         self.at_query: deque[Answer] = deque()
+        self.on_statement: Callable[[str], Interruption | None] = lambda _: None
         self.connections = 0
 
     def _serve(self, connection: socket.socket) -> None:
@@ -219,11 +225,74 @@ class FaultyDatabase(_Server):
                 client.sendall(received or b"")
             if client in ready:
                 packet = _packet(client)
+                interruption = self.on_statement(packet[5:].decode(errors="replace")) if packet[4] == 3 else None
+                if interruption:
+                    if not interruption(packet, client, server):
+                        return
+                    continue
                 # A statement is a packet numbered 0 that begins with COM_QUERY.
                 if packet[3:5] == b"\x00\x03" and b"DATABASE()" in packet and self.at_query:
                     self.at_query.popleft()(client)
                 else:
                     server.sendall(packet)
+
+
+def cut_before(packet: bytes, client: ssl.SSLSocket, server: ssl.SSLSocket) -> bool:
+    """The server never hears of the statement."""
+    return False
+
+
+def cut_within(packet: bytes, client: ssl.SSLSocket, server: ssl.SSLSocket) -> bool:
+    """The server gets all of the statement but its last byte."""
+    server.sendall(packet[:-1])
+    return False
+
+
+def cut_unanswered(packet: bytes, client: ssl.SSLSocket, server: ssl.SSLSocket) -> bool:
+    """The server gets the statement, and runs it while both ends are being closed."""
+    server.sendall(packet)
+    return False
+
+
+def cut_late(packet: bytes, client: ssl.SSLSocket, server: ssl.SSLSocket) -> bool:
+    """The server gets the statement, and runs it, when the client has long gone on."""
+    client.shutdown(socket.SHUT_RDWR)
+    time.sleep(0.3)
+    server.sendall(packet)
+    server.recv(65536)
+    return False
+
+
+def cut_after(packet: bytes, client: ssl.SSLSocket, server: ssl.SSLSocket) -> bool:
+    """The server has answered, and the client never hears it."""
+    server.sendall(packet)
+    server.recv(65536)
+    return False
+
+
+def cut_answer(packet: bytes, client: ssl.SSLSocket, server: ssl.SSLSocket) -> bool:
+    """The client hears the beginning of the answer."""
+    server.sendall(packet)
+    client.sendall(server.recv(65536)[:6])
+    return False
+
+
+def hold_answer(packet: bytes, client: ssl.SSLSocket, server: ssl.SSLSocket) -> bool:
+    """The client hears nothing, and closes the connection itself."""
+    server.sendall(packet)
+    with suppress(OSError):
+        client.recv(65536)
+    return False
+
+
+def refuse_statement(errno: int) -> Interruption:
+    """An error in answer to the statement, of which the server does not hear."""
+
+    def refuse(packet: bytes, client: ssl.SSLSocket, server: ssl.SSLSocket) -> bool:
+        client.sendall(error_packet(errno, 1))
+        return True
+
+    return refuse
 
 
 def _packet(connection: socket.socket) -> bytes:

@@ -48,6 +48,7 @@ class Harness:
         self.extension.script.clear()
         self.database.at_greeting.clear()
         self.database.at_query.clear()
+        self.database.on_statement = lambda _: None
         self.database._context = server_context(self.server)
         self.extension.parameter = parameter_answer(json.dumps(CONFIG))
         self.set_secret(self.details)
