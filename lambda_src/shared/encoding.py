@@ -33,6 +33,9 @@ LARGEST: Final = 6 * 1024 * 1024
 EXACT: Final = 2**53
 """The largest whole number up to which every reader of JSON is exact (https://www.rfc-editor.org/rfc/rfc8259#section-6)."""
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
+"""`json.dumps` would make one at every call."""
+
 
 def encode(answer: object) -> tuple[Any, str]:
     """Return an answer in JSON's own types, and its text.
@@ -42,7 +45,7 @@ def encode(answer: object) -> tuple[Any, str]:
     """
     try:
         plain = _plain(answer)
-        text = json.dumps(plain, ensure_ascii=False)
+        text = _ENCODER.encode(plain)
         size = len(text.encode())
     except (RecursionError, UnicodeEncodeError) as error:
         reason = type(error).__name__

@@ -37,6 +37,7 @@ def main() -> None:
         measure("growth_invocations", lambda: growth.invocations(running))
         measure("growth_environments", lambda: growth.environments(running))
         measure("growth_hour", lambda: growth.hour(running))
+        measure("writes", lambda: invocation.writes(running))
     measure("storm", storm.measure)
     measure("capacity", capacity.measure)
     measure("synthesis", synthesis.measure)

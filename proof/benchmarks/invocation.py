@@ -2,6 +2,7 @@
 
 import marshal
 from collections import Counter
+from collections.abc import Mapping
 from statistics import median
 
 from proof.benchmarks import markdown
@@ -19,6 +20,14 @@ APPROACHES = {
     "libraries": ("urllib3 and PyMySQL, kept alive, and nothing else", 300),
     "floor": ("the floor: two requests and a ping on bare sockets", 300),
 }
+WRITES = {
+    "handler": ("ours, with a key: at most once", 300),
+    "write_unkeyed": ("ours, without a key", 300),
+    "write_by_hand": (
+        "PyMySQL by hand: begin, INSERT, commit on a kept connection; no check, no deadline, no log",
+        300,
+    ),
+}
 WAITING = "waiting for the other side, and TLS"
 WAITS = ("recv_into", "sendall", "_ssl._SSLSocket")
 LIBRARIES = {
@@ -32,14 +41,24 @@ LIBRARIES = {
 
 
 def measure(services: Services) -> Result:
+    """What reads take."""
+    return _compare(services, APPROACHES, "{}")
+
+
+def writes(services: Services) -> Result:
+    """What it takes to store a note."""
+    return _compare(services, WRITES, '{"note": "hello"}')
+
+
+def _compare(services: Services, approaches: Mapping[str, tuple[str, int]], event: str) -> Result:
     """Run each approach in turn, round after round; medians over the rounds, as ratios to ours."""
-    p50: dict[str, list[float]] = {name: [] for name in APPROACHES}
-    p99: dict[str, list[float]] = {name: [] for name in APPROACHES}
-    cpu: dict[str, list[float]] = {name: [] for name in APPROACHES}
+    p50: dict[str, list[float]] = {name: [] for name in approaches}
+    p99: dict[str, list[float]] = {name: [] for name in approaches}
+    cpu: dict[str, list[float]] = {name: [] for name in approaches}
     with services.extension() as environ:
         for _ in range(ROUNDS):
-            for name, (_, invocations) in APPROACHES.items():
-                result = services.invoke(name, invocations, environ)
+            for name, (_, invocations) in approaches.items():
+                result = services.invoke(name, invocations, environ, event=event)
                 durations = sorted(result["durations"])
                 p50[name].append(median(durations))
                 p99[name].append(durations[int(len(durations) * 0.99)])
@@ -54,10 +73,10 @@ def measure(services: Services) -> Result:
                 markdown.span([1e3 * each for each in p50[name]], 2),
                 *(f"{median(each[name]) / median(each['handler']):.2f}" for each in (p50, p99, cpu)),
             ]
-            for name, (what, _) in APPROACHES.items()
+            for name, (what, _) in approaches.items()
         ),
     )
-    return Result(table, {what: [1e3 * each for each in p50[name]] for name, (what, _) in APPROACHES.items()})
+    return Result(table, {what: [1e3 * each for each in p50[name]] for name, (what, _) in approaches.items()})
 
 
 def profile(services: Services) -> Result:

@@ -59,14 +59,14 @@ class Services:
             "myadmin",
             secrets.token_hex(16),
             f"CREATE USER {self._user}@'%' IDENTIFIED BY '{self._password}'",
-            f"GRANT SELECT ON devDB.* TO {self._user}@'%'",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON devDB.* TO {self._user}@'%'",
             f"CREATE USER administrator@'%' IDENTIFIED BY '{self._administrator}'",
             "GRANT ALL ON *.* TO administrator@'%'",
             "USE devDB",
             *schema.statements(),
         )
         details = {"host": "localhost", "port": self.mysql.port, "dbname": "devDB"}
-        self._aws = self._start("-m", "benchmarks.aws", environ=dict(os.environ))
+        self._aws = self._start("-m", "proof.benchmarks.aws", environ=dict(os.environ))
         config = {"enableVersion": True, "version": 1, "app": "DemoApp"}
         given = {
             "parameters": {PARAMETER: json.dumps(config)},
@@ -144,14 +144,16 @@ class Services:
         finally:
             self._end(process)
 
-    def invoke(self, handler: str, invocations: int, environ: Mapping[str, str], *options: str) -> dict[str, Any]:
+    def invoke(
+        self, handler: str, invocations: int, environ: Mapping[str, str], *options: str, event: str = "{}"
+    ) -> dict[str, Any]:
         """Run one execution environment to its end; what `proof/benchmarks/client.py` prints, and when it was started.
 
-        `options` are Python's own, before the program.
+        `options` are Python's own, before the program; `event` is JSON.
         """
         started = time.monotonic()
         run = subprocess.run(
-            [BENCH / "bin" / "python", *options, Path(__file__).parent / "client.py", handler, str(invocations)],
+            [BENCH / "bin" / "python", *options, Path(__file__).parent / "client.py", handler, str(invocations), event],
             env=environ,
             capture_output=True,
             text=True,

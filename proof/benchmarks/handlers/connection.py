@@ -8,8 +8,8 @@ import pymysql
 _connection: "pymysql.Connection[Any] | None" = None
 
 
-def query(secret: dict[str, Any]) -> Any:
-    """Ask the database with the secret's details."""
+def connection(secret: dict[str, Any]) -> "pymysql.Connection[Any]":
+    """Return the kept connection, or one with the secret's details."""
     global _connection  # noqa: PLW0603 - as such handlers keep it
     if _connection is None:
         _connection = pymysql.connect(
@@ -22,6 +22,11 @@ def query(secret: dict[str, Any]) -> Any:
             ssl_verify_cert=True,
             ssl_verify_identity=True,
         )
-    with _connection.cursor() as cursor:
+    return _connection
+
+
+def query(secret: dict[str, Any]) -> Any:
+    """Ask the database with the secret's details."""
+    with connection(secret).cursor() as cursor:
         cursor.execute("SELECT DATABASE(), (SELECT COUNT(*) FROM note), VERSION()")
         return cursor.fetchone()

@@ -13,8 +13,14 @@ _parameter = f"/systemsmanager/parameters/get/?name=/{os.environ['ENV']}/{os.env
 _secret = f"/secretsmanager/get?secretId={os.environ['CREDS_PATH']}"
 
 
-def lambda_handler(event: object, context: object) -> dict[str, Any]:
-    """Answer with the configuration and the database's name."""
+def read() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Ask the extension for the configuration and the secret's details."""
     config = json.loads(json.loads(_pool.request("GET", _parameter, headers=_headers).data)["Parameter"]["Value"])
     secret = json.loads(json.loads(_pool.request("GET", _secret, headers=_headers).data)["SecretString"])
+    return config, secret
+
+
+def lambda_handler(event: object, context: object) -> dict[str, Any]:
+    """Answer with the configuration and the database's name."""
+    config, secret = read()
     return {"config": config, "database": query(secret)}
