@@ -1,20 +1,20 @@
 """The database users whose passwords rotate: each exists, has exactly its privileges, and must use TLS."""
 
 import re
+from collections.abc import Mapping
 
 from shared.database import Database
 
 
 class DatabaseUsers:
-    """The users of one database, changed by its master on an open connection."""
+    """The users of some databases, changed by their master on an open connection."""
 
-    def __init__(self, database: Database, name: str, privileges: list[str]) -> None:
+    def __init__(self, database: Database, privileges: Mapping[str, list[str]]) -> None:
         """Ask the server how it reads a database's name in a grant.
 
         Args:
             database: connected as the master.
-            name: of the application's database.
-            privileges: of each user on that database.
+            privileges: of each user, by the database's name.
 
         Raises:
             InvocationError: as `Database.rows`, here and in each method.
@@ -23,10 +23,12 @@ class DatabaseUsers:
         # With partial_revokes the server takes a database name literally; otherwise `_` and `%` are wildcards
         # (https://dev.mysql.com/doc/refman/8.4/en/partial-revokes.html).
         revokes = database.rows("SHOW VARIABLES LIKE 'partial_revokes'")
-        quoted = name.replace("`", "``")
-        if not revokes or revokes[0][1] != "ON":
-            quoted = quoted.replace("_", "\\_").replace("%", "\\%")
-        self._grant = f"GRANT {', '.join(privileges)} ON `{quoted}`.*"
+        self._granted = []
+        for name, allowed in privileges.items():
+            quoted = name.replace("`", "``")
+            if not revokes or revokes[0][1] != "ON":
+                quoted = quoted.replace("_", "\\_").replace("%", "\\%")
+            self._granted.append(f"GRANT {', '.join(allowed)} ON `{quoted}`.*")
 
     def ensure(self, username: str, password: str) -> None:
         """Create the user if it does not exist, and give it exactly its privileges.
@@ -35,9 +37,10 @@ class DatabaseUsers:
         more is dropped and created again: no other statement removes every role and privilege.
         """
         self._run("CREATE USER IF NOT EXISTS", username, password)
-        if self._grants(username) != {_normal(self._grant)}:
+        right = {_normal(grant) for grant in self._granted}
+        if self._grants(username) != right:
             self._grant_to(username)
-        if self._grants(username) != {_normal(self._grant)}:
+        if self._grants(username) != right:
             self._database.rows("DROP USER %s@'%%'", (username,))
             self._run("CREATE USER", username, password)
             self._grant_to(username)
@@ -52,7 +55,8 @@ class DatabaseUsers:
         self._database.rows(f"{verb} %s@'%%' IDENTIFIED BY %s REQUIRE SSL", (username, password))
 
     def _grant_to(self, username: str) -> None:
-        self._database.rows(f"{self._grant.replace('%', '%%')} TO %s@'%%'", (username,))
+        for grant in self._granted:
+            self._database.rows(f"{grant.replace('%', '%%')} TO %s@'%%'", (username,))
 
     def _grants(self, username: str) -> set[str]:
         """Return the user's grants and roles, without the USAGE that every user has."""

@@ -6,10 +6,18 @@ because MySQL commits each definition by itself
 (https://dev.mysql.com/doc/refman/8.4/en/implicit-commit.html). The table `schema_history`
 records what was begun, what failed and what is finished. Nothing is ever undone: the code
 before must work on the schema after.
+
+Whether an interrupted file took effect is known, not guessed. The server frees the lock of a session only when its
+statement has ended, so whoever has the lock is alone. Changes of data commit with their record. A definition is
+atomic (https://dev.mysql.com/doc/refman/8.4/en/atomic-ddl.html), and the record of its beginning holds the schema
+as it was: unchanged, the file has not taken effect; changed, it has only if the same statement makes the same
+schema of the one before, which a rehearsal on empty tables shows. Anything else stops for a person.
 """
 
+import json
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,26 +29,38 @@ from shared.credentials import Credentials
 from shared.database import Database
 from shared.deadline import Deadline
 from shared.environment import MigrationEnvironment
-from shared.errors import InvocationError, QueryFailedError
-from shared.schema import HISTORY, VERSION, Migration, read
+from shared.errors import DependencyUnavailableError, InvocationError, QueryFailedError
+from shared.schema import HISTORY, LOCK, REHEARSAL, VERSION, Migration, read
 
 FILES: Final = Path(__file__).parent / "migrations"
-LOCK: Final = "demoapp.migrations"
 METADATA_WAIT: Final = 3
 """Seconds that a statement waits for a table in use: while it waits, all later queries wait behind it."""
 PAUSE: Final = 2.0
 """Seconds between two tries of a statement whose table is in use."""
-LOCK_WAIT_TIMEOUT: Final = 1205
-ALREADY_DONE: Final = frozenset({1050, 1060, 1061, 1091, 1826})
-"""The errors of a definition that was applied before, by a deploy that ended before it recorded that.
+BUSY: Final = frozenset({1205, 1213})
+"""A lock's wait and a deadlock: they undo the statement, and leave the session whole."""
+QUOTE_SQL_ONLY: Final = frozenset(
+    {1049, 1050, 1051, 1054, 1060, 1061, 1064, 1067, 1068, 1072, 1075, 1091, 1101, 1146, 1170, 1171, 1826, 3780, 3822}
+)
+"""Errors whose sentences quote the statement or names, and no data
+(https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html)."""
 
-Table exists, duplicate column, duplicate key, nothing to drop, duplicate foreign key.
+TABLE: Final = f"{HISTORY}.schema_history"
+# What an earlier version of this function left: of a file that it began, nothing says how the schema was before.
+TAKE_OVER: Final = f"""
+INSERT INTO {TABLE} (version, name, checksum, begun_at, failed_with, finished_at, schema_before)
+SELECT version, name, checksum, begun_at, failed_with, finished_at, '{{}}' FROM schema_history
 """
+BEGIN: Final = f"""
+INSERT INTO {TABLE} (version, name, checksum, schema_before) VALUES (%s, %s, %s, %s)
+ON DUPLICATE KEY UPDATE name = VALUES(name), checksum = VALUES(checksum), schema_before = VALUES(schema_before),
+begun_at = CURRENT_TIMESTAMP, failed_with = NULL
+"""
+FAIL: Final = f"UPDATE {TABLE} SET failed_with = %s WHERE version = %s"
+FINISH: Final = f"UPDATE {TABLE} SET finished_at = CURRENT_TIMESTAMP, schema_before = NULL WHERE version = %s"
 
-BEGIN: Final = """
-INSERT INTO schema_history (version, name, checksum) VALUES (%s, %s, %s)
-ON DUPLICATE KEY UPDATE name = VALUES(name), checksum = VALUES(checksum), failed_with = NULL
-"""
+Schema = dict[str, str]
+"""The statement that makes each table and each view, by name."""
 
 logger = logging.getLogger("demoapp.migration")
 
@@ -64,6 +84,7 @@ class Record:
     checksum: str
     failed: bool
     finished: bool
+    before: Schema
 
 
 class Migrator:
@@ -73,55 +94,71 @@ class Migrator:
         self._environment = environment
         self._migrations = read(folder)
         self._deadline = Deadline()
-        self._database = Database(self._deadline, environment.region, query_seconds=environment.budget)
+        self._database = Database(
+            self._deadline, environment.region, query_seconds=environment.budget, keeps_session=True
+        )
 
-    def handle(self, remaining: float) -> dict[str, Any]:
+    def handle(self, remaining: float, *, is_repeat: bool = False) -> dict[str, Any]:
         """Apply what is missing.
 
         Args:
             remaining: seconds that the function has left.
+            is_repeat: an earlier invocation of the same deploy was not answered: wait for its end, however long.
 
         Returns:
             `schemaVersion`, the version of the database afterwards, and `applied`, the names of the files.
 
         Raises:
-            MigrationError: a file was changed after it was applied, a statement failed, or another deploy
-                holds the lock. What was applied before stays applied and recorded.
+            MigrationError: a file was changed after it was applied, a statement failed, the schema was changed
+                between two tries, or another session holds the lock. What was applied before stays applied and
+                recorded.
             InvocationError: the database or Secrets Manager failed; the next deploy goes on from there.
         """
         self._deadline.start(min(self._environment.budget, remaining - 1))
         try:
-            self._connect()
+            self._connect(is_repeat=is_repeat)
             records = self._records()
             self._check(records)
             pending = [each for each in self._migrations if not (records.get(each.version) or _NONE).finished]
             for migration in pending:
-                self._apply(migration, records.get(migration.version))
+                self._apply(migration, records.get(migration.version) or _NONE)
             (version,) = self._database.query(VERSION)
         finally:
             self._database.close()
         logger.info("migration.finished", extra={"schema_version": version, "applied": len(pending)})
         return {"schemaVersion": version, "applied": [each.name for each in pending]}
 
-    def _connect(self) -> None:
-        """Log in and take the lock, which ends with the connection.
+    def _connect(self, *, is_repeat: bool) -> None:
+        """Log in and take the lock, which ends with the connection and the statement that it runs.
 
         Raises:
-            MigrationError: another deploy holds it.
+            MigrationError: another session holds it.
         """
         secret = direct_read.secret(self._environment.secret_id, self._deadline)
         self._database.connect(Credentials.parse(secret))
-        (is_locked,) = self._database.query("SELECT GET_LOCK(%s, %s)", (LOCK, str(self._environment.lock_seconds)))
+        seconds = int(self._deadline.remaining()) - 1 if is_repeat else self._environment.lock_seconds
+        (is_locked,) = self._database.query("SELECT GET_LOCK(%s, %s)", (LOCK, str(seconds)))
         if not is_locked:
-            raise MigrationError("another deploy is applying migrations: deploy again when it has ended")
+            found = self._database.rows(f"CALL {HISTORY}.lock_holder()")
+            holder = "connection {} of user {}".format(*found[0]) if found else "a connection that has just ended"
+            raise MigrationError(
+                f"another deploy is applying migrations: {holder} holds its lock: deploy again when it has ended"
+            )
         self._database.rows(f"SET SESSION lock_wait_timeout = {METADATA_WAIT}")
 
     def _records(self) -> dict[int, Record]:
-        self._database.rows(HISTORY)
-        rows = self._database.rows(
-            "SELECT version, name, checksum, failed_with IS NOT NULL, finished_at IS NOT NULL FROM schema_history"
+        sql = (
+            "SELECT version, name, checksum, failed_with IS NOT NULL, finished_at IS NOT NULL, "
+            f"IF(finished_at IS NULL, schema_before, NULL) FROM {TABLE}"
         )
-        return {row[0]: Record(row[1], row[2], bool(row[3]), bool(row[4])) for row in rows}
+        try:
+            rows = self._database.rows(sql)
+        except QueryFailedError as error:
+            raise DependencyUnavailableError("no history yet: a rotation makes it", **error.facts) from None
+        if not rows and self._database.rows("SHOW TABLES LIKE 'schema\\_history'"):
+            self._database.rows(TAKE_OVER)
+            rows = self._database.rows(sql)
+        return {row[0]: Record(row[1], row[2], bool(row[3]), bool(row[4]), json.loads(row[5] or "{}")) for row in rows}
 
     def _check(self, records: Mapping[int, Record]) -> None:
         """Refuse files that differ from those that were applied.
@@ -143,52 +180,123 @@ class Migrator:
         if faults:
             raise MigrationError(f"{'; '.join(faults)}: restore the file, and change the schema with a new one")
 
-    def _apply(self, migration: Migration, record: Record | None) -> None:
-        """Apply one file, and record it.
-
-        Changes of data and their record are committed together. A definition commits by itself. If a
-        killed deploy did not record it, the server answers the second try with "exists already".
-        """
+    def _apply(self, migration: Migration, record: Record) -> None:
+        """Apply one file unless an interrupted try of it took effect, and record it."""
         version = str(migration.version)
-        self._database.rows(BEGIN, (version, migration.name, migration.checksum))
-        number = self._try(migration.sql)
-        while number == LOCK_WAIT_TIMEOUT and self._deadline.remaining() > 2 * (METADATA_WAIT + PAUSE):
-            logger.warning("migration.waiting", extra={"migration": migration.name})
-            time.sleep(PAUSE)
-            self._connect()
-            number = self._try(migration.sql)
-        if number:
-            self._connect()
-        was_interrupted = record is not None and not record.failed
-        if number and not (was_interrupted and number in ALREADY_DONE):
-            self._database.rows("UPDATE schema_history SET failed_with = %s WHERE version = %s", (str(number), version))
-            raise MigrationError(f"{migration.name}: statement 1: MySQL error {number}")
-        self._database.rows("UPDATE schema_history SET finished_at = CURRENT_TIMESTAMP WHERE version = %s", (version,))
+        schema = self._schema()
+        if record is _NONE or record.failed or record.before == schema:
+            self._database.rows(BEGIN, (version, migration.name, migration.checksum, json.dumps(schema)))
+            self._run(migration, schema)
+        elif record.checksum != migration.checksum or self._rehearse(record.before, migration.sql) != schema:
+            names = sorted(record.before.keys() | schema)
+            changed = [name for name in names if record.before.get(name) != schema.get(name)]
+            raise MigrationError(
+                f"{migration.name}: an earlier try was interrupted, and the schema is neither as it was before nor, "
+                f"provably, as this file makes it: look at {', '.join(changed)}; docs/runbook/MigrationFailed.md"
+            )
+        self._database.rows(FINISH, (version,))
         self._database.rows("COMMIT")
         logger.info("migration.applied", extra={"migration": migration.name})
 
-    def _try(self, sql: str) -> int:
-        """Run the statement; return MySQL's error number, 0 when there was no error.
+    def _run(self, migration: Migration, before: Schema) -> None:
+        """Run the file's statement in a transaction that stays open, and again while a table is in use.
 
         Raises:
+            MigrationError: the statement failed. What failed without a trace is recorded so.
             InvocationError: the connection broke; the statement may have run.
         """
+        while fault := self._try(migration):
+            number, message = fault
+            self._database.rows("ROLLBACK")
+            if number in BUSY and self._deadline.remaining() > 2 * (METADATA_WAIT + PAUSE):
+                logger.warning("migration.waiting", extra={"migration": migration.name})
+                time.sleep(PAUSE)
+                continue
+            if self._schema() == before:
+                self._database.rows(FAIL, (str(number), str(migration.version)))
+            raise MigrationError(message)
+
+    def _try(self, migration: Migration) -> tuple[int, str] | None:
+        """Run the statement; return MySQL's error number and a message, or None when there was no error.
+
+        Some statements report a fault as a row (https://dev.mysql.com/doc/refman/8.4/en/analyze-table.html).
+        """
+        self._database.rows("START TRANSACTION")
         try:
-            self._database.rows("START TRANSACTION")
-            self._database.rows(sql)
+            rows = self._database.rows(migration.sql)
         except InvocationError as error:
             number = error.facts.get("errno")
-            if isinstance(number, int) and (isinstance(error, QueryFailedError) or number == LOCK_WAIT_TIMEOUT):
-                return number
-            raise
-        return 0
+            if not isinstance(number, int) or not (isinstance(error, QueryFailedError) or number in BUSY):
+                raise
+            said = [row[2] for row in self._database.rows("SHOW WARNINGS") if row[1] == number]
+            sentence, _, line = (said[0] if number in QUOTE_SQL_ONLY and said else "").partition(" at line ")
+            # The server counts from the first character that is no white space.
+            blank = migration.sql[: -len(migration.sql.lstrip())].count("\n")
+            place = f":{int(line) + blank}" if line else ""
+            return number, f"{migration.name}{place}: MySQL error {number}{sentence and f': {sentence}'}"
+        faults = [row[3] for row in rows if len(row) == 4 and row[2] == "Error"]
+        return (0, f"{migration.name}: MySQL answers: {faults[0]}") if faults else None
+
+    def _schema(self) -> Schema:
+        """Return the schema of the current database.
+
+        Without the counters of AUTO_INCREMENT, which are data, and without the definers of views: they are
+        the users of the rotations.
+
+        Raises:
+            MigrationError: a table's engine has no transactions, so that a change of it may remain by half.
+        """
+        schema = {}
+        rows = self._database.rows(
+            "SELECT table_name, engine FROM information_schema.tables WHERE table_schema = DATABASE()"
+        )
+        for name, engine in rows:
+            if engine not in (None, "InnoDB"):
+                raise MigrationError(
+                    f"table {name}: {engine} cannot take back a change that is cut off; make it ENGINE=InnoDB by hand"
+                )
+            quoted = name.replace("`", "``")
+            text = self._database.query(f"SHOW CREATE TABLE `{quoted}`")[1]
+            schema[name] = re.sub(r" AUTO_INCREMENT=\d+| DEFINER=`[^`]*`@`[^`]*`", "", text)
+        return schema
+
+    def _rehearse(self, before: Schema, sql: str) -> Schema | None:
+        """Return what the statement makes of a schema, tried on empty tables; None where that shows nothing."""
+        database, charset, collation = self._database.query(
+            "SELECT DATABASE(), @@character_set_database, @@collation_database"
+        )
+        if re.search(rf"\b({database}|{HISTORY}|{REHEARSAL})\b", sql, re.IGNORECASE):
+            return None  # It names a database, and might change that one.
+        for statement in (
+            f"DROP DATABASE IF EXISTS {REHEARSAL}",
+            f"CREATE DATABASE {REHEARSAL} CHARACTER SET {charset} COLLATE {collation}",
+            f"USE {REHEARSAL}",
+            "SET foreign_key_checks = 0",
+        ):
+            self._database.rows(statement)
+        texts = list(before.values())
+        # A view can be made only after what it reads.
+        while texts and len(left := [text for text in texts if not self._takes(text)]) < len(texts):
+            texts = left
+        is_shown = self._schema() == before and self._takes(sql)
+        schema = self._schema()
+        self._database.rows(f"USE `{database}`")
+        return schema if is_shown else None
+
+    def _takes(self, sql: str) -> bool:
+        """Run the statement, and return whether the server takes it."""
+        try:
+            self._database.rows(sql)
+        except QueryFailedError:
+            return False
+        return True
 
 
-_NONE: Final = Record("", "", failed=False, finished=False)
+_NONE: Final = Record("", "", failed=False, finished=False, before={})
 
 _migrator = Migrator(MigrationEnvironment.read(os.environ))
 
 
-def lambda_handler(event: object, context: Context) -> dict[str, Any]:
-    """Lambda's entry point; see `Migrator.handle`."""
-    return _migrator.handle(context.get_remaining_time_in_millis() / 1000)
+def lambda_handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Lambda's entry point; see `Migrator.handle`. The event is empty, or `{"repeat": true}`."""
+    return _migrator.handle(context.get_remaining_time_in_millis() / 1000, is_repeat=event.get("repeat") is True)

@@ -25,6 +25,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from database_users import DatabaseUsers
+from shared import schema
 from shared.credentials import Credentials
 from shared.database import Database
 from shared.deadline import Deadline
@@ -142,11 +143,19 @@ class Rotation:
         current = self._current(secret_id)
         pending = self._pending(secret_id, token, current)
         self._database.connect(self._credentials(self._environment.master_secret_id))
+        self._make_history()
         _, privileges = self._environment.users[secret_id]
-        users = DatabaseUsers(self._database, self._environment.database, privileges)
+        users = DatabaseUsers(self._database, privileges)
         for user in (current, pending):
             users.ensure(user["username"], user["password"])
         users.set_password(pending["username"], pending["password"])
+
+    def _make_history(self) -> None:
+        """Make the database of the migrations' history, as the master, if it is missing."""
+        for statement in schema.MAKE_HISTORY:
+            self._database.rows(statement)
+        if not self._database.rows(schema.HAS_HOLDER):
+            self._database.rows(schema.MAKE_HOLDER)
 
     def _test_secret(self, secret_id: str, token: str) -> None:
         """Log in as the pending user and query, as the function will."""

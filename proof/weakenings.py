@@ -362,6 +362,12 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         "if False:",
         ROTATION,
     ),
+    "the serving users change the history": (
+        "rotation.py",
+        "users = DatabaseUsers(self._database, privileges)",
+        "users = DatabaseUsers(self._database, dict.fromkeys(privileges, next(iter(privileges.values()))))",
+        ROTATION,
+    ),
     "a user keeps privileges that are not declared": (
         "database_users.py",
         'self._database.rows("DROP USER',
@@ -392,10 +398,35 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         MIGRATION,
     ),
     "data is changed twice": ("migration.py", 'self._database.rows("START TRANSACTION")', "pass", MIGRATION),
+    "an error ends the session and frees the lock": (
+        "migration.py",
+        "keeps_session=True",
+        "keeps_session=False",
+        MIGRATION,
+    ),
+    "a changed schema is a proof": (
+        "migration.py",
+        "self._rehearse(record.before, migration.sql) != schema",
+        "False",
+        MIGRATION,
+    ),
+    "an edited file is a proof": ("migration.py", "record.checksum != migration.checksum or", "", MIGRATION),
+    "the rehearsal may change the database": (
+        "migration.py",
+        "if re.search(rf",
+        "if False and re.search(rf",
+        MIGRATION,
+    ),
+    "a table without transactions is migrated": (
+        "migration.py",
+        'if engine not in (None, "InnoDB"):',
+        "if False:",
+        MIGRATION,
+    ),
     "an error of the server is quoted": (
         "migration.py",
-        "MySQL error {number}",
-        "{self._database.query('SHOW WARNINGS')}",
+        "number in QUOTE_SQL_ONLY and said",
+        "said",
         MIGRATION,
     ),
     "the function answers on an older schema": (

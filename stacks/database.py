@@ -21,8 +21,12 @@ from stacks.settings.rds_mysql import OUT_OF_SUPPORT
 MYSQL: Final = ec2.Port.tcp(3306)
 DATA: Final = ["SELECT", "INSERT", "UPDATE", "DELETE"]
 """Privileges of the serving function's database users, on the application's database."""
-DEFINITIONS: Final = ["ALTER", "CREATE", "DROP", "INDEX", "REFERENCES"]
+DEFINITIONS: Final = ["ALTER", "CREATE", "CREATE VIEW", "DROP", "INDEX", "REFERENCES", "SHOW VIEW"]
 """Privileges that the migration function's database users have beside those, on the same database."""
+HISTORY: Final = "demoapp_history"
+"""The database of the migrations' history, which the serving function's users only read."""
+REHEARSAL: Final = "demoapp_rehearsal"
+"""The database in which the migration function tries a statement on empty tables; it makes and drops it."""
 
 
 class DatabaseStack(cdk.Stack):
@@ -161,10 +165,17 @@ class DatabaseStack(cdk.Stack):
                 "MASTER_SECRET_ARN": master_secret.secret_arn,
                 "ROTATED_USERS": self.to_json_string(
                     {
-                        self.secret.secret_arn: {"username": APPLICATION_USERNAME, "privileges": DATA},
+                        self.secret.secret_arn: {
+                            "username": APPLICATION_USERNAME,
+                            "privileges": {settings.database_name: DATA, HISTORY: ["SELECT"]},
+                        },
                         self.schema_secret.secret_arn: {
                             "username": SCHEMA_USERNAME,
-                            "privileges": DATA + DEFINITIONS,
+                            "privileges": {
+                                settings.database_name: DATA + DEFINITIONS,
+                                HISTORY: ["SELECT", "INSERT", "UPDATE", "EXECUTE"],
+                                REHEARSAL: DATA + DEFINITIONS,
+                            },
                         },
                     }
                 ),
@@ -181,11 +192,17 @@ class DatabaseStack(cdk.Stack):
         for secret in (self.secret, self.schema_secret):
             # rotate_immediately_on_update keeps its default, true: the rotation at the schedule's creation
             # creates the users. Later, only a change of the schedule rotates at once.
-            secret.add_rotation_schedule(
+            schedule = secret.add_rotation_schedule(
                 "Schedule",
                 automatically_after=cdk.Duration.days(settings.rotation_days),
                 rotation_lambda=self.rotation,
-            ).node.add_dependency(*self.rotation.connections.security_groups, security_group)
+            )
+            schedule.node.add_dependency(*self.rotation.connections.security_groups, security_group)
+            # CDK has no argument for it. Adding it rotated the users of environments from before the history had a
+            # database of its own, which made that database and gave them its grants.
+            cast("secretsmanager.CfnRotationSchedule", schedule.node.default_child).add_property_override(
+                "RotationRules.Duration", "4h"
+            )
         for each in self.rotation.node.children:
             if isinstance(each, lambda_.CfnPermission):
                 # Without it, Secrets Manager could invoke the function on behalf of any account.

@@ -26,7 +26,7 @@ os.environ |= {
     "DATABASE_PORT": "3306",
     "DATABASE_NAME": "dev_DB",
     "MASTER_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-GhIjKl",
-    "ROTATED_USERS": '{"arn": {"username": "demoapp", "privileges": ["SELECT"]}}',
+    "ROTATED_USERS": '{"arn": {"username": "demoapp", "privileges": {"demo": ["SELECT"]}}}',
 }
 
 VARIANTS = [(env, egress) for env in ("dev", "prod") for egress in ("endpoints", "nat")]

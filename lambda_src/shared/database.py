@@ -89,7 +89,13 @@ class Database:
     """One kept connection: with a verified certificate, bounded by the deadline, replaced after a while."""
 
     def __init__(
-        self, deadline: Deadline, region: str, query_seconds: float = QUERY, session: Sequence[str] = ()
+        self,
+        deadline: Deadline,
+        region: str,
+        query_seconds: float = QUERY,
+        session: Sequence[str] = (),
+        *,
+        keeps_session: bool = False,
     ) -> None:
         """Load the region's root certificates, once, before the first invocation.
 
@@ -98,6 +104,7 @@ class Database:
             region: of the database.
             query_seconds: the longest time for one statement and its answer.
             session: statements for each new connection.
+            keeps_session: keep the connection, and the locks with it, when the server answers with an error.
 
         Raises:
             ConfigurationError: there are none for the region.
@@ -106,6 +113,7 @@ class Database:
         self._deadline = deadline
         self._query_seconds = query_seconds
         self._session = session
+        self._keeps_session = keeps_session
         self._context = tls_context(_authorities(ROOT_CERTIFICATES.read_text(), region), deadline, LARGEST)
         self._connection: pymysql.Connection[Any] | None = None
         self._opened = self._used = 0.0
@@ -238,7 +246,9 @@ class Database:
         except Exception as error:  # noqa: BLE001 - as above
             elapsed = round((time.monotonic() - started) * 1000)
             failure = _error(error, operation="query", version_id=self.version_id, elapsed_ms=elapsed)
-            if not (was_in_transaction and isinstance(failure, QueryFailedError) and is_answer(failure)):
+            # The transaction or the session goes on after an error that the server itself sent.
+            kept = self._keeps_session or (was_in_transaction and isinstance(failure, QueryFailedError))
+            if not (kept and is_answer(failure)):
                 self.close()
         except BaseException:
             # Cut off between question and answer: the next answer would be the wrong one.
@@ -307,7 +317,7 @@ def _error(error: Exception, **facts: object) -> InvocationError:
         facts |= {"says": str(error)}
     if errno in _NO_TLS:
         return TLSVerificationError("database: no TLS", **facts)
-    if errno in _DENIED:
+    if errno in _DENIED and facts["operation"] == "connect":
         return CredentialsRefusedError("database: access denied", **facts)
     if errno in _UNAVAILABLE or isinstance(error, OSError):
         unavailable = DependencyUnavailableError("database: unavailable", **facts)

@@ -48,8 +48,8 @@ class RotationEnvironment:
     database: str
     master_secret_id: str
     """The ARN of the master user's secret, which RDS keeps."""
-    users: Mapping[str, tuple[str, list[str]]]
-    """The secrets that may be rotated, by ARN: the first user's name, and the privileges of both users."""
+    users: Mapping[str, tuple[str, Mapping[str, list[str]]]]
+    """The secrets that may be rotated, by ARN: the first user's name, and both users' privileges by database."""
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "RotationEnvironment":

@@ -1,4 +1,9 @@
-"""The files of migrations/, and the table that records which of them were applied."""
+"""The files of migrations/, and the history of which of them were applied.
+
+The history has a database of its own, because MySQL's grants on a database cannot leave out one
+table (https://dev.mysql.com/doc/refman/8.4/en/partial-revokes.html needs a right that RDS's master lacks). The
+rotation function makes it as the master, so that the serving function's users can read it and nothing more.
+"""
 
 import hashlib
 import re
@@ -6,17 +11,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-HISTORY: Final = """
-CREATE TABLE IF NOT EXISTS schema_history (
+HISTORY: Final = "demoapp_history"
+"""The database of the history."""
+REHEARSAL: Final = "demoapp_rehearsal"
+"""The database in which the migration function runs a statement on empty tables, to learn what schema it makes."""
+LOCK: Final = "demoapp.migrations"
+"""The name of the lock that a deploy holds while it migrates."""
+MAKE_HISTORY: Final = (
+    f"CREATE DATABASE IF NOT EXISTS {HISTORY}",
+    f"""
+CREATE TABLE IF NOT EXISTS {HISTORY}.schema_history (
     version INT UNSIGNED NOT NULL PRIMARY KEY,
     name VARCHAR(200) NOT NULL,
     checksum CHAR(64) NOT NULL,
     begun_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
     failed_with INT UNSIGNED NULL,
-    finished_at TIMESTAMP NULL
+    finished_at TIMESTAMP NULL,
+    schema_before LONGTEXT CHARACTER SET utf8mb4 NULL
+) ENGINE = InnoDB
+""",
 )
+HAS_HOLDER: Final = f"SELECT 1 FROM information_schema.routines WHERE routine_schema = '{HISTORY}'"
+# As the master, who may see every connection.
+MAKE_HOLDER: Final = f"""
+CREATE PROCEDURE {HISTORY}.lock_holder() SQL SECURITY DEFINER
+SELECT id, user FROM information_schema.processlist WHERE id = IS_USED_LOCK('{LOCK}')
 """
-VERSION: Final = "SELECT MAX(version) FROM schema_history WHERE finished_at IS NOT NULL"
+VERSION: Final = f"SELECT MAX(version) FROM {HISTORY}.schema_history WHERE finished_at IS NOT NULL"
 """The query for the schema's version."""
 
 
@@ -35,8 +56,8 @@ class Migration:
 
 
 def read(folder: Path) -> list[Migration]:
-    """Return the migrations of a folder, in order; the deploy has checked their names and numbers."""
+    """Return the migrations of a folder, in order; the deploy has checked their names, numbers and statements."""
     return [
-        Migration(int(re.match("[0-9]+", file.name)[0]), file.name, file.read_text())  # type: ignore[index]
-        for file in sorted(folder.glob("*.sql"))
+        Migration(int(re.match("[0-9]+", file.name)[0]), file.name, file.read_text("utf-8"))  # type: ignore[index]
+        for file in sorted(folder.glob("[0-9]*.sql"))
     ]

@@ -3,6 +3,8 @@
 import json
 import os
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +17,7 @@ from local.tests import schema
 from rotation import Rotation
 from shared.environment import RotationEnvironment, ServingEnvironment
 from shared.frame import Frame
+from shared.schema import HISTORY
 
 SECRET_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf"
 MASTER_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-GhIjKl"
@@ -36,6 +39,12 @@ class Server:
 
     def execute(self, *statements: str, user: str = ADMINISTRATOR, password: str = ADMINISTRATOR) -> list[Any]:
         """Run statements in a connection of their own; the rows of the last."""
+        with self.session(user, password) as execute:
+            return execute(*statements)
+
+    @contextmanager
+    def session(self, user: str = ADMINISTRATOR, password: str = ADMINISTRATOR) -> Iterator[Callable[..., list[Any]]]:
+        """A connection, as what runs statements in it and returns the rows of the last."""
         connection = pymysql.connect(
             host="localhost",
             port=self.mysql.port,
@@ -47,9 +56,13 @@ class Server:
             autocommit=True,
         )
         with connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            return list(cursor.fetchall())
+
+            def execute(*statements: str) -> list[Any]:
+                for statement in statements:
+                    cursor.execute(statement)
+                return list(cursor.fetchall())
+
+            yield execute
 
     @property
     def is_mariadb(self) -> bool:
@@ -97,7 +110,10 @@ def start_frame() -> Frame:
 
 def rotation_variables(server: Server) -> dict[str, str]:
     """The variables that the stack gives the rotation function."""
-    users = {"username": "demoapp", "privileges": ["SELECT", "INSERT", "UPDATE", "DELETE"]}
+    users = {
+        "username": "demoapp",
+        "privileges": {server.database: ["SELECT", "INSERT", "UPDATE", "DELETE"], HISTORY: ["SELECT"]},
+    }
     return {
         "DATABASE_HOST": "localhost",
         "DATABASE_PORT": str(server.mysql.port),

@@ -17,7 +17,13 @@ from local.tests.functions import (
     connection_details,
 )
 from shared.credentials import Credentials
-from shared.errors import ConfigurationError, CredentialsRefusedError, QueryFailedError, SchemaVersionError
+from shared.errors import (
+    ConfigurationError,
+    CredentialsRefusedError,
+    DependencyUnavailableError,
+    QueryFailedError,
+    SchemaVersionError,
+)
 from shared.frame import HEALTH, Frame
 
 Rotate = Callable[[], str]
@@ -333,8 +339,14 @@ def test_credentials_of_an_unknown_date_have_no_age(date: object) -> None:
 @pytest.mark.parametrize(
     ("older", "newer"),
     [
-        ("UPDATE schema_history SET finished_at = NULL", "UPDATE schema_history SET finished_at = NOW()"),
-        ("RENAME TABLE schema_history TO elsewhere", "RENAME TABLE elsewhere TO schema_history"),
+        (
+            "UPDATE demoapp_history.schema_history SET finished_at = NULL",
+            "UPDATE demoapp_history.schema_history SET finished_at = NOW()",
+        ),
+        (
+            "RENAME TABLE demoapp_history.schema_history TO elsewhere",
+            "RENAME TABLE elsewhere TO demoapp_history.schema_history",
+        ),
     ],
 )
 def test_an_older_schema_is_refused_until_it_is_migrated(
@@ -359,12 +371,23 @@ def test_an_unreadable_schema_version_is_not_reported_as_an_old_one(
 ) -> None:
     rotate()
     frame = environment()
-    server.execute(f"USE {server.database}", "ALTER TABLE schema_history CHANGE version number INT UNSIGNED NOT NULL")
+    server.execute("ALTER TABLE demoapp_history.schema_history CHANGE version number INT UNSIGNED NOT NULL")
     try:
         with pytest.raises(QueryFailedError, match="1054"):
             frame.handle({}, Context())
     finally:
-        server.execute(
-            f"USE {server.database}", "ALTER TABLE schema_history CHANGE number version INT UNSIGNED NOT NULL"
-        )
+        server.execute("ALTER TABLE demoapp_history.schema_history CHANGE number version INT UNSIGNED NOT NULL")
+    assert frame.handle(HEALTH, Context())["schemaVersion"] == 2
+
+
+def test_a_user_that_may_not_read_the_history_yet_is_a_failure_that_passes(
+    server: Server, rotate: Rotate, environment: Environment
+) -> None:
+    rotate()
+    user = "demoapp_clone@'%'"
+    server.execute(f"REVOKE SELECT ON `demoapp\\_history`.* FROM {user}")
+    frame = environment()
+    with pytest.raises(DependencyUnavailableError, match="may not read the history yet"):
+        frame.handle({}, Context())
+    server.execute(f"GRANT SELECT ON `demoapp\\_history`.* TO {user}")
     assert frame.handle(HEALTH, Context())["schemaVersion"] == 2

@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import botocore.exceptions
+import pymysql
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,10 +19,16 @@ from local.mysql import RDS_MASTER_PRIVILEGES
 from local.tests.aws import AWS
 from local.tests.functions import CANARY, MASTER_ID, SECRET_ID, Context, Server, connection_details, start_rotation
 from rotation import Rotation, alternate, lambda_handler
+from shared import schema
 from shared.errors import ConfigurationError, CredentialsRefusedError, DependencyUnavailableError, QueryFailedError
 
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
-PRIVILEGES = "GRANT SELECT, INSERT, UPDATE, DELETE ON `dev\\_DB`.* TO"
+PRIVILEGES = [
+    "GRANT USAGE ON *.*",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON `dev\\_DB`.*",
+    "GRANT SELECT ON `demoapp\\_history`.*",
+]
+"""Of the serving function's users, without their names."""
 
 
 def _event(step: str, token: str, secret_id: str = SECRET_ID) -> dict[str, str]:
@@ -61,6 +68,25 @@ def test_each_rotation_gives_the_other_user_a_new_password(aws: AWS, server: Ser
         _logs_in(server, seen[-3])
 
 
+def test_the_serving_users_read_the_history_and_change_nothing_of_it(
+    aws: AWS, server: Server, rotate: Callable[[], str]
+) -> None:
+    rotate()
+    table = f"{schema.HISTORY}.schema_history"
+    with server.session("demoapp", CANARY + "first") as execute:
+        assert execute(f"SELECT COUNT(*) FROM {table}") == [(1,)]
+        for change in (
+            f"UPDATE {table} SET finished_at = NULL",
+            f"DELETE FROM {table}",
+            f"INSERT INTO {table} (version, name, checksum) VALUES (9, '', '')",
+            f"DROP TABLE {table}",
+            f"SELECT * FROM {table} FOR UPDATE",
+            f"CALL {schema.HISTORY}.lock_holder()",
+        ):
+            with pytest.raises(pymysql.OperationalError, match="denied"):
+                execute(change)
+
+
 def test_only_user_and_password_change(aws: AWS, server: Server, rotate: Callable[[], str]) -> None:
     rotate()
     _, current = aws.current(SECRET_ID)
@@ -73,10 +99,7 @@ def test_the_users_have_four_privileges_on_one_database_and_must_use_tls(
     aws: AWS, server: Server, rotate: Callable[[], str], user: str
 ) -> None:
     rotate()
-    usage, *grants = [row[0] for row in server.execute(f"SHOW GRANTS FOR {user}@'%'")]
-    assert usage.startswith("GRANT USAGE ON *.* TO")
-    assert [grant.startswith(PRIVILEGES) for grant in grants] == [True]
-    assert "GRANT OPTION" not in usage + grants[0]
+    assert _grants(server, user) == sorted(PRIVILEGES)
     (tls,) = server.execute(f"SELECT ssl_type FROM mysql.user WHERE user = '{user}'")
     assert tls in (("ANY",), (b"ANY",))
 
@@ -90,6 +113,12 @@ def test_every_step_can_be_repeated(aws: AWS, server: Server, repeats: int) -> N
             rotation.handle(_event(step, token), 60)
     assert aws.current(SECRET_ID)[0] == token
     assert _logs_in(server, aws.current(SECRET_ID)[1])
+
+
+def _grants(server: Server, user: str) -> list[str]:
+    """What the user may do, each with WITH GRANT OPTION where it may hand it on."""
+    grants = [row[0].partition(" TO ") for row in server.execute(f"SHOW GRANTS FOR {user}@'%'")]
+    return sorted(grant + " WITH GRANT OPTION" * ("GRANT OPTION" in rest) for grant, _, rest in grants)
 
 
 class Crash(BaseException):
@@ -123,7 +152,7 @@ class Effects:
         return counted
 
 
-EFFECTS = 13
+EFFECTS = 18
 """Of a rotation; a test counts them."""
 
 
@@ -148,8 +177,7 @@ def test_after_a_crash_anywhere_the_retry_ends_well(
     assert current_token == token
     assert _logs_in(server, current)
     assert _logs_in(server, first)
-    (_, grant) = server.execute(f"SHOW GRANTS FOR {current['username']}@'%'")
-    assert grant[0].startswith(PRIVILEGES)
+    assert _grants(server, current["username"]) == sorted(PRIVILEGES)
 
 
 def test_every_effect_of_a_rotation_is_interrupted_once(aws: AWS) -> None:
@@ -347,7 +375,7 @@ def test_who_may_put_the_secret_gains_nothing(aws: AWS, server: Server, changed:
     # Every account that was there is as it was; those made have the four privileges and no more.
     assert after == before
     for _, grants in made.values():
-        assert [row[0].startswith(("GRANT USAGE ON *.*", PRIVILEGES)) for row in grants] == [True] * 2
+        assert sorted(row[0].partition(" TO ")[0] for row in grants) == sorted(PRIVILEGES)
 
 
 @pytest.mark.parametrize("user", ["demoapp", "demoapp_clone"])
@@ -366,8 +394,7 @@ def test_users_that_exist_with_more_have_exactly_their_privileges_afterwards(
     server.execute("CREATE ROLE IF NOT EXISTS operators")
     server.execute(f"CREATE USER {user}@'%' IDENTIFIED BY 'x'", grant.format(user))
     _rotate(start_rotation(), aws.stage_rotation(SECRET_ID))
-    grants = [row[0] for row in server.execute(f"SHOW GRANTS FOR {user}@'%'")]
-    assert [row.startswith(("GRANT USAGE ON *.*", PRIVILEGES)) for row in grants] == [True, True]
+    assert _grants(server, user) == sorted(PRIVILEGES)
     server.execute("DROP ROLE operators")
 
 
@@ -470,8 +497,7 @@ def test_with_partial_revokes_the_databases_name_is_taken_literally(aws: AWS, se
     server.execute("SET GLOBAL partial_revokes = ON")
     try:
         _rotate(start_rotation(), aws.stage_rotation(SECRET_ID))
-        (_, grant) = server.execute("SHOW GRANTS FOR demoapp_clone@'%'")
-        assert grant[0].startswith("GRANT SELECT, INSERT, UPDATE, DELETE ON `dev_DB`.* TO")
+        assert "GRANT SELECT, INSERT, UPDATE, DELETE ON `dev_DB`.*" in _grants(server, "demoapp_clone")
         user = aws.current(SECRET_ID)[1]
         server.execute("USE dev_DB", user=user["username"], password=user["password"])
     finally:
@@ -482,7 +508,7 @@ def test_with_partial_revokes_the_databases_name_is_taken_literally(aws: AWS, se
 def test_a_databases_name_has_no_wildcards_however_the_server_reads_it(partial_revokes: str, name: str) -> None:
     server = mock.Mock()
     server.rows.return_value = [("partial_revokes", partial_revokes)]
-    assert DatabaseUsers(server, "dev_DB", ["SELECT"])._grant == f"GRANT SELECT ON `{name}`.*"
+    assert DatabaseUsers(server, {"dev_DB": ["SELECT"]})._granted == [f"GRANT SELECT ON `{name}`.*"]
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), botocore.exceptions.ReadTimeoutError(endpoint_url="https://x")])

@@ -19,6 +19,7 @@ from local.mysql import MySQLServer, free_port
 from local.tests import schema
 from operations.commands import LOCAL, ROOT
 from proof.install import BENCH
+from shared.schema import HISTORY
 from stacks.constructs.bundling import LocalBundling
 
 SECRET_ID: Final = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf"
@@ -61,6 +62,7 @@ class Services:
             f"CREATE USER {self._user}@'%' IDENTIFIED BY '{self._password}'",
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON devDB.* TO {self._user}@'%'",
             f"CREATE USER administrator@'%' IDENTIFIED BY '{self._administrator}'",
+            f"GRANT SELECT ON {HISTORY}.* TO {self._user}@'%'",
             "GRANT ALL ON *.* TO administrator@'%'",
             "USE devDB",
             *schema.statements(),

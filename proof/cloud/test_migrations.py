@@ -25,7 +25,7 @@ def tree(cloud: LocalCloud, tmp_path: Path) -> Iterator[Path]:
     cloud.deploy(assembly=assembly())
     connection = cloud.database_connection(cloud.outputs("Dev-Service")["DatabaseSecretArn"])
     with connection, connection.cursor() as cursor:
-        cursor.execute("DELETE FROM schema_history WHERE version > 2")
+        cursor.execute("DELETE FROM demoapp_history.schema_history WHERE version > 2")
         with suppress(pymysql.OperationalError):  # The test's deploy may not have added it.
             cursor.execute("ALTER TABLE note DROP COLUMN priority")
 
@@ -40,7 +40,7 @@ def test_a_migration_that_fails_fails_the_deploy_and_the_corrected_one_goes_on(
     before = invoke()
     right = (tree / "migrations" / MIGRATION).read_text()
     (tree / "migrations" / MIGRATION).write_text(right.replace("TABLE note", "TABLE nowhere"))
-    with pytest.raises(CloudError, match=rf"MigrationError: {MIGRATION}: statement 1: MySQL error 1146"):
+    with pytest.raises(CloudError, match=rf"MigrationError: {MIGRATION}: MySQL error 1146: Table 'devDB\.nowhere'"):
         _deploy(cloud, tree)
     assert (invoke()["version"], invoke(HEALTH)["schemaVersion"]) == (before["version"], 2)
     (tree / "migrations" / MIGRATION).write_text(right)
@@ -70,9 +70,14 @@ def test_the_schemas_user_may_define_tables_in_the_one_database_and_the_serving_
         granted = {}
         for user in ("demoapp", "demoapp_clone", "demoapp_schema", "demoapp_schema_clone"):
             cursor.execute("SHOW GRANTS FOR %s@'%%'", (user,))
-            granted[user] = {row[0].partition(" ON ")[0] for row in cursor.fetchall() if "USAGE" not in row[0]}
-    data = {"GRANT SELECT, INSERT, UPDATE, DELETE"}
-    definitions = {"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER"}
+            granted[user] = {row[0].partition(" TO ")[0] for row in cursor.fetchall() if "USAGE" not in row[0]}
+    data = {"GRANT SELECT, INSERT, UPDATE, DELETE ON `devDB`.*", "GRANT SELECT ON `demoapp\\_history`.*"}
+    allowed = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, CREATE VIEW, SHOW VIEW"
+    definitions = {
+        f"GRANT {allowed} ON `devDB`.*",
+        f"GRANT {allowed} ON `demoapp\\_rehearsal`.*",
+        "GRANT SELECT, INSERT, UPDATE, EXECUTE ON `demoapp\\_history`.*",
+    }
     assert granted == {
         "demoapp": data,
         "demoapp_clone": data,

@@ -123,7 +123,7 @@ def test_an_entry_points_package_holds_all_that_it_imports(synthesised: Path, en
     boto3 = next(iter(importlib.metadata.files("boto3") or ())).locate()  # Lambda's runtime brings it.
     variables = {"AWS_REGION": "us-east-1", "ENV": "dev", "APP_CONFIG_PATH": "x", "CREDS_PATH": "x"}
     variables |= {"DATABASE_HOST": "x", "DATABASE_PORT": "3306", "DATABASE_NAME": "x", "MASTER_SECRET_ARN": "x"}
-    variables |= {"ROTATED_USERS": '{"x": {"username": "x", "privileges": ["SELECT"]}}'}
+    variables |= {"ROTATED_USERS": '{"x": {"username": "x", "privileges": {"x": ["SELECT"]}}}'}
     run = subprocess.run(
         [sys.executable, "-S", "-c", f"import {entry_point}; print({entry_point}.__file__)"],
         cwd=package,

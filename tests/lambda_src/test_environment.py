@@ -66,12 +66,12 @@ ROTATION = {
     "DATABASE_PORT": "3306",
     "DATABASE_NAME": "devDB",
     "MASTER_SECRET_ARN": "arn:master",
-    "ROTATED_USERS": '{"arn:app": {"username": "demoapp", "privileges": ["SELECT"]}}',
+    "ROTATED_USERS": '{"arn:app": {"username": "demoapp", "privileges": {"demo": ["SELECT"]}}}',
 }
 
 
 def test_the_rotations_variables_declare_what_it_may_touch() -> None:
-    users = {"arn:app": ("demoapp", ["SELECT"])}
+    users = {"arn:app": ("demoapp", {"demo": ["SELECT"]})}
     expected = RotationEnvironment("us-east-1", "host", 3306, "devDB", "arn:master", users)
     assert RotationEnvironment.read(ROTATION) == expected
 

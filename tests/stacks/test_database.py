@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aws_cdk.assertions import Capture, Match
 
+from shared import schema
 from tests.conftest import Templates
 
 INSTANCE = "AWS::RDS::DBInstance"
@@ -134,7 +135,7 @@ def test_the_rotation_function_runs_after_the_deploy_and_every_thirty_days(templ
     templates.database.has_resource_properties(
         "AWS::SecretsManager::RotationSchedule",
         {
-            "RotationRules": {"ScheduleExpression": "rate(30 days)"},
+            "RotationRules": {"ScheduleExpression": "rate(30 days)", "Duration": "4h"},
             # Absent means true: the rotation at creation makes the users.
             "RotateImmediatelyOnUpdate": Match.absent(),
         },
@@ -196,8 +197,14 @@ def test_the_stack_declares_what_a_rotation_may_touch(templates: Templates) -> N
     parts = rotation["ROTATED_USERS"]["Fn::Join"][1]
     declared = json.loads("".join(part if isinstance(part, str) else part["Ref"] for part in parts))
     data = ["SELECT", "INSERT", "UPDATE", "DELETE"]
-    definitions = ["ALTER", "CREATE", "DROP", "INDEX", "REFERENCES"]
+    definitions = ["ALTER", "CREATE", "CREATE VIEW", "DROP", "INDEX", "REFERENCES", "SHOW VIEW"]
+    name = _instance(templates)["DBName"]
+    schema_user = {
+        name: data + definitions,
+        schema.HISTORY: ["SELECT", "INSERT", "UPDATE", "EXECUTE"],
+        schema.REHEARSAL: data + definitions,
+    }
     assert list(declared.values()) == [
-        {"username": "demoapp", "privileges": data},
-        {"username": "demoapp_schema", "privileges": data + definitions},
+        {"username": "demoapp", "privileges": {name: data, schema.HISTORY: ["SELECT"]}},
+        {"username": "demoapp_schema", "privileges": schema_user},
     ]
