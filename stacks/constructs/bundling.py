@@ -154,7 +154,7 @@ def source_files(entry_point: str) -> dict[str, Path]:
     kept = sorted(each for each in files if not each.is_dir() and each.parent.name != "__pycache__")
     found = {str(each.relative_to(SOURCE)): each for each in kept}
     if entry_point == "migration":
-        found |= {f"migrations/{file.name}": file for file in sorted(MIGRATIONS.glob("*.sql"))}
+        found |= {f"migrations/{file.name}": file for file in sorted(MIGRATIONS.glob("[0-9]*.sql"))}
     return found
 
 
