@@ -2,15 +2,27 @@
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
 from shared.database import Database
+from shared.errors import QueryFailedError
+
+REUSED: Final = 3638
+"""The password is in the user's history: an earlier try of this step has set it."""
+REFUSED: Final = 1819
+"""The server's policy refuses the password."""
+UNLIMITED: Final = (
+    "WITH MAX_QUERIES_PER_HOUR 0 MAX_UPDATES_PER_HOUR 0 MAX_CONNECTIONS_PER_HOUR 0 MAX_USER_CONNECTIONS 0"
+)
+_NAME: Final = r"(?:\*|`(?:[^`]|``)*`)"
+_GRANT: Final = re.compile(rf"GRANT (.+?) ON ({_NAME}\.{_NAME}) TO (?:.*( WITH GRANT OPTION)$)?")
 
 
 class DatabaseUsers:
     """The users of some databases, changed by their master on an open connection."""
 
     def __init__(self, database: Database, privileges: Mapping[str, list[str]]) -> None:
-        """Ask the server how it reads a database's name in a grant.
+        """Ask the server how it reads and writes a grant.
 
         Args:
             database: connected as the master.
@@ -20,51 +32,84 @@ class DatabaseUsers:
             InvocationError: as `Database.rows`, here and in each method.
         """
         self._database = database
+        # With ANSI_QUOTES, SHOW GRANTS would quote otherwise.
+        database.rows("SET SESSION sql_mode = ''")
+        found = dict(
+            database.rows("SHOW VARIABLES WHERE Variable_name IN ('partial_revokes', 'lower_case_table_names')")
+        )
         # With partial_revokes the server takes a database name literally; otherwise `_` and `%` are wildcards
         # (https://dev.mysql.com/doc/refman/8.4/en/partial-revokes.html).
-        revokes = database.rows("SHOW VARIABLES LIKE 'partial_revokes'")
-        self._granted = []
+        escapes = "" if found.get("partial_revokes") == "ON" else "_%"
+        self._in_small_letters = found.get("lower_case_table_names") != "0"
+        self._allowed: dict[str, set[str]] = {}
         for name, allowed in privileges.items():
-            quoted = name.replace("`", "``")
-            if not revokes or revokes[0][1] != "ON":
-                quoted = quoted.replace("_", "\\_").replace("%", "\\%")
-            self._granted.append(f"GRANT {', '.join(allowed)} ON `{quoted}`.*")
+            quoted = "".join(f"\\{each}" if each in escapes else each for each in name.replace("`", "``"))
+            self._allowed[self._as_written(f"`{quoted}`.*")] = {*allowed}
+        # Named, because ALTER USER keeps a user's old plugin, which MySQL 9 does not load
+        # (https://dev.mysql.com/doc/refman/8.4/en/native-pluggable-authentication.html).
+        plugin = "caching_sha2_password"
+        is_active = "SELECT 1 FROM information_schema.plugins WHERE plugin_name = %s AND plugin_status = 'ACTIVE'"
+        self._plugin = f"WITH {plugin} " * bool(database.rows(is_active, (plugin,)))
 
-    def ensure(self, username: str, password: str) -> None:
-        """Create the user if it does not exist, and give it exactly its privileges.
+    def ensure(self, username: str, password: str, *, is_in_use: bool) -> None:
+        """Create the user if it does not exist, and give it its privileges.
 
-        An existing user keeps its password, and is not changed if its grants are right. A user with
-        more is dropped and created again: no other statement removes every role and privilege.
+        An existing user keeps its password. One with more than its privileges is dropped and created again, because
+        no other statement removes every role and privilege; but not while it is in use: then the next rotation does.
         """
-        self._run("CREATE USER IF NOT EXISTS", username, password)
-        right = {_normal(grant) for grant in self._granted}
-        if self._grants(username) != right:
-            self._grant_to(username)
-        if self._grants(username) != right:
+        if not self._database.rows("SELECT 1 FROM mysql.user WHERE user = %s AND host = '%%'", (username,)):
+            try:
+                self._run("CREATE USER IF NOT EXISTS", username, password)
+            except QueryFailedError as error:
+                if is_in_use and error.facts.get("errno") == REFUSED:
+                    return  # Nobody has logged in with it, and the next rotation has another.
+                raise
+        if not is_in_use and any(each - self._allowed.get(scope, set()) for scope, each in self._granted(username)):
+            self._take_over_views(username)
             self._database.rows("DROP USER %s@'%%'", (username,))
             self._run("CREATE USER", username, password)
-            self._grant_to(username)
+        granted = dict(self._granted(username))
+        for scope, allowed in self._allowed.items():
+            if missing := allowed - granted.get(scope, set()):
+                grant = f"GRANT {', '.join(sorted(missing))} ON {scope}".replace("%", "%%")
+                self._database.rows(f"{grant} TO %s@'%%'", (username,))
 
     def set_password(self, username: str, password: str) -> None:
-        """Change the user's password."""
-        self._run("ALTER USER", username, password)
+        """Change the user's password, and lift its lock and limits."""
+        try:
+            self._run("ALTER USER", username, password, f" {UNLIMITED} ACCOUNT UNLOCK")
+        except QueryFailedError as error:
+            if error.facts.get("errno") != REUSED:
+                raise
 
-    def _run(self, verb: str, username: str, password: str) -> None:
+    def _run(self, verb: str, username: str, password: str, options: str = "") -> None:
         # MySQL removes passwords from the statements that it logs
         # (https://dev.mysql.com/doc/refman/8.4/en/password-logging.html).
-        self._database.rows(f"{verb} %s@'%%' IDENTIFIED BY %s REQUIRE SSL", (username, password))
+        sql = f"{verb} %s@'%%' IDENTIFIED {self._plugin}BY %s REQUIRE SSL{options}"
+        self._database.rows(sql, (username, password))
 
-    def _grant_to(self, username: str) -> None:
-        for grant in self._granted:
-            self._database.rows(f"{grant.replace('%', '%%')} TO %s@'%%'", (username,))
+    def _as_written(self, scope: str) -> str:
+        """Return the scope as the server writes it (lower_case_table_names)."""
+        return scope.lower() if self._in_small_letters else scope
 
-    def _grants(self, username: str) -> set[str]:
-        """Return the user's grants and roles, without the USAGE that every user has."""
-        rows = self._database.rows("SHOW GRANTS FOR %s@'%%'", (username,))
-        return {_normal(row[0]) for row in rows if not row[0].startswith("GRANT USAGE ON *.*")}
+    def _granted(self, username: str) -> list[tuple[str, set[str]]]:
+        """Return what the user is granted on each scope, but for the USAGE that every user has; a role has no scope."""
+        found = []
+        for (text,) in self._database.rows("SHOW GRANTS FOR %s@'%%'", (username,)):
+            grant = _GRANT.match(text)
+            privileges = {*grant[1].split(", "), *filter(None, [grant[3]])} if grant else {text}
+            found.append((self._as_written(grant[2]) if grant else "", privileges - {"USAGE"}))
+        return found
 
+    def _take_over_views(self, username: str) -> None:
+        """Make the master the definer of the user's views, because MySQL drops no definer.
 
-def _normal(grant: str) -> str:
-    """Return a GRANT without the user, its privileges in alphabetical order."""
-    privileges, _, rest = grant.removeprefix("GRANT ").partition(" ON ")
-    return f"{sorted(privileges.split(', '))} {re.sub(r' TO [`][^`]*[`]@[`]%[`]', '', rest, count=1)}"
+        They run with the rights of whoever reads them, so that nobody gains the master's.
+        """
+        views = "SELECT table_schema, table_name FROM information_schema.views WHERE definer = %s"
+        for names in self._database.rows(views, (f"{username}@%",)):
+            schema, name = (each.replace("`", "``") for each in names)
+            self._database.rows(f"USE `{schema}`")
+            text = self._database.query(f"SHOW CREATE VIEW `{name}`")[1]
+            head = r"^CREATE (ALGORITHM=\w+) DEFINER=`(?:[^`]|``)*`@`[^`]*` SQL SECURITY \w+"
+            self._database.rows(re.sub(head, r"CREATE OR REPLACE \1 SQL SECURITY INVOKER", text, count=1))

@@ -24,13 +24,13 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from database_users import DatabaseUsers
+from database_users import REFUSED, DatabaseUsers
 from shared import schema
 from shared.credentials import Credentials
 from shared.database import Database
 from shared.deadline import Deadline
 from shared.environment import RotationEnvironment
-from shared.errors import ConfigurationError, DependencyUnavailableError, InvocationError
+from shared.errors import ConfigurationError, DependencyUnavailableError, InvocationError, QueryFailedError
 from shared.json_object import json_object
 
 BUDGET: Final = 50.0
@@ -54,7 +54,7 @@ class Rotation:
     def __init__(self, environment: RotationEnvironment) -> None:
         self._environment = environment
         self._deadline = Deadline()
-        self._database = Database(self._deadline, environment.region)
+        self._database = Database(self._deadline, environment.region, keeps_session=True)
         self._client = boto3.client("secretsmanager", config=Config(connect_timeout=2, read_timeout=5))
         self._steps = {
             "createSecret": self._create_secret,
@@ -124,9 +124,7 @@ class Rotation:
         """Store the next credentials as AWSPENDING, unless an earlier try has stored them."""
         value = self._current(secret_id)
         value["username"] = alternate(value["username"])
-        value["password"] = self._ask("get_random_password", PasswordLength=32, ExcludeCharacters=EXCLUDED)[
-            "RandomPassword"
-        ]
+        value["password"] = self._random_password()
         try:
             self._ask(
                 "put_secret_value",
@@ -138,6 +136,13 @@ class Rotation:
         except self._client.exceptions.ResourceExistsException:
             logger.info("rotation.already_created", extra={"version_id": token})
 
+    def _random_password(self) -> str:
+        """Return 40 characters of every kind and 8 special ones: what validate_password may ask for."""
+        special = {f"Exclude{kind}": True for kind in ("Numbers", "Lowercase", "Uppercase")}
+        parts = ({"PasswordLength": 40}, {"PasswordLength": 8, **special})
+        found = [self._ask("get_random_password", ExcludeCharacters=EXCLUDED, **part) for part in parts]
+        return "".join(each["RandomPassword"] for each in found)
+
     def _set_secret(self, secret_id: str, token: str) -> None:
         """Set the pending user's password in the database, and create the current user if it is missing."""
         current = self._current(secret_id)
@@ -146,9 +151,16 @@ class Rotation:
         self._make_history()
         _, privileges = self._environment.users[secret_id]
         users = DatabaseUsers(self._database, privileges)
-        for user in (current, pending):
-            users.ensure(user["username"], user["password"])
-        users.set_password(pending["username"], pending["password"])
+        users.ensure(current["username"], current["password"], is_in_use=True)
+        try:
+            users.ensure(pending["username"], pending["password"], is_in_use=False)
+            users.set_password(pending["username"], pending["password"])
+        except QueryFailedError as error:
+            if error.facts.get("errno") != REFUSED:
+                raise
+        else:
+            return
+        raise self._discarded(secret_id, token, ["the server's policy refuses the password"])
 
     def _make_history(self) -> None:
         """Make the database of the migrations' history, as the master, if it is missing."""
@@ -214,13 +226,17 @@ class Rotation:
         if faults:
             if "AWSCURRENT" in self._stages(secret_id, token):
                 raise _FinishedMeanwhileError
-            self._ask(
-                "update_secret_version_stage", SecretId=secret_id, VersionStage="AWSPENDING", RemoveFromVersionId=token
-            )
-            raise ConfigurationError(
-                f"secret {secret_id}: version {token} is not usable: {', '.join(faults)}; rotate the secret again"
-            )
+            raise self._discarded(secret_id, token, faults)
         return pending
+
+    def _discarded(self, secret_id: str, token: str, faults: list[str]) -> ConfigurationError:
+        """Take the pending label from a version, so that the next rotation can begin; return the error to raise."""
+        self._ask(
+            "update_secret_version_stage", SecretId=secret_id, VersionStage="AWSPENDING", RemoveFromVersionId=token
+        )
+        return ConfigurationError(
+            f"secret {secret_id}: version {token} is not usable: {', '.join(faults)}; rotate the secret again"
+        )
 
     def _faults(self, secret_id: str, value: dict[str, Any]) -> list[str]:
         """Return the keys whose values are not the declared ones."""

@@ -48,7 +48,7 @@ class MySQLServer:
     Args:
         folder: for its data; created again, and readable by the server's user only.
         certificates: of the server; copied, because the server's user cannot read the originals.
-        options: further command-line options.
+        options: further command-line options; --lower-case-table-names counts when the data is made.
     """
 
     def __init__(self, folder: Path, certificates: Certificates, *options: str) -> None:
@@ -56,6 +56,7 @@ class MySQLServer:
         self.port = 0
         self._certificates = certificates
         self._options = options
+        self._lasting = [each for each in options if each.startswith("--lower-case-table-names")]
         self._process: subprocess.Popen[bytes] | None = None
         self._server = database_server()
 
@@ -153,7 +154,7 @@ class MySQLServer:
         """Give the data folder its system tables: made once for each program, and copied afterwards."""
         data = self.folder / "data"
         program = self._server.program.resolve()
-        made = SYSTEM_TABLES / f"{program.name}-{program.stat().st_mtime_ns}-{os.geteuid()}"
+        made = SYSTEM_TABLES / f"{program.name}-{program.stat().st_mtime_ns}-{os.geteuid()}{''.join(self._lasting)}"
         if made.exists():
             shutil.copytree(made, data)
             self._give_away(data, *data.rglob("*"))
@@ -169,7 +170,7 @@ class MySQLServer:
 
     def _make_system_tables(self, data: Path) -> None:
         if not self._server.is_mariadb:
-            self._run([*self._command(), "--initialize-insecure", "--innodb-redo-log-capacity=8M"])
+            self._run([*self._command(), "--initialize-insecure", "--innodb-redo-log-capacity=8M", *self._lasting])
             return
         # MariaDB's own script fails for paths with spaces. It runs these files, in this order.
         files = ("mysql_system_tables", "mysql_performance_tables", "mysql_system_tables_data", "mysql_sys_schema")

@@ -7,6 +7,7 @@ cloud's tests do the same against the deployed application.
 
 import json
 import secrets
+import string
 import threading
 import time
 import uuid
@@ -128,7 +129,10 @@ class AWS:
         return {"ARN": request["SecretId"]}
 
     def GetRandomPassword(self, request: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802
-        return {"RandomPassword": secrets.token_urlsafe(64)[: request["PasswordLength"]]}
+        kinds = {"Lowercase": string.ascii_lowercase, "Uppercase": string.ascii_uppercase, "Numbers": string.digits}
+        kept = [text for kind, text in kinds.items() if not request.get(f"Exclude{kind}")]
+        characters = set("".join([*kept, string.punctuation])) - set(request["ExcludeCharacters"])
+        return {"RandomPassword": "".join(secrets.choice(sorted(characters)) for _ in range(request["PasswordLength"]))}
 
     def _versions(self, request: Mapping[str, Any]) -> dict[str, Version]:
         if request["SecretId"] not in self.secrets:

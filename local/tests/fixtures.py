@@ -45,7 +45,14 @@ ASSEMBLIES = LOCAL / f"test-assemblies-{os.getppid() if 'PYTEST_XDIST_WORKER' in
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    folder = LOCAL / f"test-mysql-{os.getpid()}"
+    with started_server("mysql") as server:
+        yield server
+
+
+@contextmanager
+def started_server(name: str, *options: str) -> Iterator[Server]:
+    """Start a database server of the tests' own with the schema; end and remove it."""
+    folder = LOCAL / f"test-{name}-{os.getpid()}"
     certificates = create(folder / "certificates")
     data = folder / "data"
     mysql = MySQLServer(
@@ -54,6 +61,7 @@ def server() -> Iterator[Server]:
         "--require-secure-transport=ON",
         "--general-log=1",
         f"--general-log-file={data}/general",
+        *options,
     )
     server = Server(mysql, certificates)
     mysql.create(
@@ -63,8 +71,8 @@ def server() -> Iterator[Server]:
         f"CREATE USER {ADMINISTRATOR}@'%' IDENTIFIED BY '{ADMINISTRATOR}'",
         f"GRANT ALL ON *.* TO {ADMINISTRATOR}@'%' WITH GRANT OPTION",
     )
-    make_schema(server)
     try:
+        make_schema(server)
         yield server
     finally:
         mysql.kill()

@@ -14,10 +14,11 @@ import application
 from local.certificates import Certificates
 from local.mysql import MySQLServer
 from local.tests import schema
+from operations.commands import ROOT
 from rotation import Rotation
 from shared.environment import RotationEnvironment, ServingEnvironment
 from shared.frame import Frame
-from shared.schema import HISTORY
+from shared.schema import HISTORY, MAKE_HOLDER, read
 
 SECRET_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf"
 MASTER_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-GhIjKl"
@@ -100,7 +101,14 @@ class Context:
 
 def make_schema(server: Server) -> None:
     """Create the schema as the migrations do."""
-    server.execute(f"USE {server.database}", *schema.statements())
+    server.execute(f"USE {server.database}", *(each.sql for each in read(ROOT / "migrations")))
+    make_history(server)
+
+
+def make_history(server: Server) -> None:
+    """Create the history as the rotation function and the migrations do."""
+    server.execute(*schema.history())
+    server.execute(MAKE_HOLDER, user=server.master, password=server.master_password)
 
 
 def start_frame() -> Frame:

@@ -13,8 +13,7 @@ import pytest
 
 import migration
 from local.tests.aws import AWS
-from local.tests.functions import CANARY, Context, Server, connection_details
-from local.tests.schema import history
+from local.tests.functions import CANARY, Context, Server, connection_details, make_history
 from migration import MigrationError, Migrator
 from shared import schema
 from shared.database import Database
@@ -61,7 +60,7 @@ def migrate(aws: AWS, server: Server, folder: Path) -> Iterator[Migrate]:
 
     yield migrate
     server.execute("DROP DATABASE migrated", f"DROP DATABASE {schema.HISTORY}", f"DROP USER {user}@'%'")
-    server.execute(*history())
+    make_history(server)
 
 
 def _history(server: Server) -> list[Any]:
