@@ -8,13 +8,13 @@ import os
 import re
 import time
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import boto3
 import botocore.config
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shared.attempts import attempts
 from shared.deadline import Deadline
 
 PATIENCE: Final = 150.0
@@ -31,15 +31,18 @@ TELLING: Final = 40.0
 SHOWN: Final = frozenset({"MigrationError", "SchemaVersionError"})
 """Errors whose messages are our own and hold no data: CloudFormation shows them."""
 MAY_PASS: Final = frozenset({"CredentialsRefusedError", "DependencyUnavailableError"})
-MAY_SPREAD: Final = frozenset({"AccessDeniedException", "KMSAccessDeniedException", "ResourceConflictException"})
-"""Lambda's error codes while a new permission or version is not yet known everywhere."""
+MAY_SPREAD: Final = frozenset(
+    {"AccessDenied", "AccessDeniedException", "KMSAccessDeniedException", "ResourceConflictException", "Throttling"}
+)
+"""Codes of CloudFormation and Lambda while a new permission or version is not yet known everywhere, and a throttle."""
 
-HEALTH: Final = b'{"reserved": "health"}'
+HEALTH: Final = {"reserved": "health"}
 """The event that the serving function's frame answers itself (shared/frame.py)."""
 CONFIG: Final = botocore.config.Config(read_timeout=900, tcp_keepalive=True, retries={"total_max_attempts": 1})
 """For the calls to Lambda. This module bounds and repeats them, not the SDK."""
 
-_client = boto3.client("lambda", config=CONFIG)
+_lambda = boto3.client("lambda", config=CONFIG)
+_cloudformation = boto3.client("cloudformation", config=CONFIG)
 _deadline = Deadline()
 
 
@@ -57,7 +60,7 @@ def lambda_handler(event: dict[str, Any], context: Any) -> None:
     version = event["ResourceProperties"]["FunctionVersion"]
     result = {"Status": "SUCCESS", "PhysicalResourceId": event.get("PhysicalResourceId", version)}
     try:
-        if event["RequestType"] != "Delete" and not _is_rollback(event):
+        if event["RequestType"] != "Delete" and not _is_rollback(event["StackId"]):
             answer(version, float(event["ResourceProperties"]["InvocationSeconds"]))
     except Exception as error:  # noqa: BLE001 - see above
         result |= {"Status": "FAILED", "Reason": f"{type(error).__name__}: {error}"[:1000]}
@@ -81,50 +84,42 @@ def lambda_handler(event: dict[str, Any], context: Any) -> None:
 def _response_url(url: str) -> str:
     """Return the address if it is CloudFormation's: one of its buckets, or the configured endpoint.
 
+    By a pattern for the whole address, because two parsers may see two hosts in one.
+
     Raises:
         SmokeTestError: it is not; nothing is sent.
     """
-    place = urlsplit(url)
-    bucket = re.fullmatch(r"cloudformation-custom-resource-response-[a-z0-9-]+\.s3[a-z0-9.-]*", place.hostname or "")
-    is_aws = bucket and place.scheme == "https" and bucket[0].endswith((".amazonaws.com", ".amazonaws.com.cn"))
-    if not is_aws and place[:2] != urlsplit(os.environ.get("AWS_ENDPOINT_URL", "none://"))[:2]:
+    bucket = r"https://cloudformation-custom-resource-response-[a-z0-9-]+\.s3([.-][a-z0-9-]+)*\.amazonaws\.com(\.cn)?"
+    endpoint = re.escape(os.environ.get("AWS_ENDPOINT_URL", "none:"))
+    if not re.fullmatch(rf"({bucket}|{endpoint})/[!-\[\]-~]*", url):
         raise SmokeTestError("ResponseURL is not an address of CloudFormation")
     return url
 
 
-def _is_rollback(event: dict[str, Any]) -> bool:
-    """Return whether CloudFormation returns to a version that passed before, or to the alias's version.
+def _is_rollback(stack: str) -> bool:
+    """Return whether CloudFormation takes the stack back.
 
     A rollback must succeed, whatever made the deploy fail: if the version had to answer again, a
-    broken database would leave the stack in a failed state. Lambda numbers versions in order, so a
-    lower number than the one tried is an earlier version.
+    broken database would leave the stack in a failed state.
     """
-    function, number = _number(event["ResourceProperties"])
-    tried = event.get("OldResourceProperties")
-    if tried and int(number) < int(_number(tried)[1]):
-        return True
-    while "Alias" in event["ResourceProperties"]:
-        try:
-            alias = _deadline.call(_client.get_alias, FunctionName=function, Name=event["ResourceProperties"]["Alias"])
-        except _client.exceptions.ResourceNotFoundException:
-            return False
-        except (BotoCoreError, ClientError) as error:
-            if not _may_pass(error) or _deadline.remaining() < TELLING + PAUSE:
-                raise
-            time.sleep(PAUSE)
-        else:
-            return bool(alias["FunctionVersion"] == number)
-    return False
-
-
-def _number(properties: dict[str, Any]) -> tuple[str, str]:
-    """Return the function's name and the version's number."""
-    function, number = properties["FunctionVersion"].split(":")[-2:]
-    return function, number
+    with _deadline.limit(min(PATIENCE, _deadline.remaining() - TELLING)):
+        for _ in attempts(_deadline, lambda _: PAUSE, 0):
+            try:
+                (found,) = _deadline.call(_cloudformation.describe_stacks, StackName=stack)["Stacks"]
+            except (BotoCoreError, ClientError) as error:
+                failure = error
+                if not _may_pass(error):
+                    break
+            else:
+                return "ROLLBACK" in found["StackStatus"]
+    raise failure
 
 
 def answer(version: str, seconds: float) -> None:
     """Invoke the version until it answers.
+
+    An invocation without an answer may still run. The next one is told so, and waits for its end; once, for as
+    long as one may take.
 
     Args:
         version: The version's ARN.
@@ -133,30 +128,41 @@ def answer(version: str, seconds: float) -> None:
     Raises:
         SmokeTestError: it failed permanently, or still fails after `PATIENCE`.
     """
-    give_up = time.monotonic() + min(PATIENCE, _deadline.remaining() - TELLING)
-    while failure := _failure(version, seconds):
-        name, may_pass = failure
-        if not may_pass or time.monotonic() + PAUSE > give_up:
-            raise SmokeTestError(f"{version} fails: {name}; its log says why")
-        time.sleep(PAUSE)
+    patience, is_repeat = PATIENCE, False
+    started = time.monotonic()
+    for _ in attempts(_deadline, lambda _: PAUSE, TELLING):
+        failure = _failure(version, seconds, is_repeat=is_repeat)
+        if not failure:
+            return
+        name, may_pass, is_unanswered = failure
+        if is_unanswered and not is_repeat:
+            patience, is_repeat = time.monotonic() - started + max(seconds, PATIENCE), True
+        if not may_pass or time.monotonic() + PAUSE > started + patience:
+            break
+    raise SmokeTestError(f"{version} fails: {name}; its log says why")
 
 
-def _failure(version: str, seconds: float) -> tuple[str, bool] | None:
-    """Invoke the version once; None when it answered, else the error's name and whether it may pass."""
+def _failure(version: str, seconds: float, *, is_repeat: bool) -> tuple[str, bool, bool] | None:
+    """Invoke the version once.
+
+    Returns:
+        None when it answered; else the error's name, whether it may pass, and whether the version may still run.
+    """
     try:
-        with _deadline.limit(seconds):
-            invoked = _deadline.call(_client.invoke, FunctionName=version, Payload=HEALTH)
+        with _deadline.limit(min(seconds, _deadline.remaining() - TELLING)):
+            event = json.dumps(HEALTH | {"repeat": True} if is_repeat else HEALTH)
+            invoked = _deadline.call(_lambda.invoke, FunctionName=version, Payload=event)
             payload = _deadline.call(invoked["Payload"].read)
     except ClientError as error:
-        return error.response.get("Error", {}).get("Code", "ClientError"), _may_pass(error)
+        return error.response.get("Error", {}).get("Code", "ClientError"), _may_pass(error), False
     except (BotoCoreError, TimeoutError) as error:
-        return type(error).__name__, True
+        return type(error).__name__, True, True
     if "FunctionError" not in invoked:
         return None
     failure = json.loads(payload)
     name = str(failure.get("errorType", "Unhandled"))
     shown = f"{name}: {failure.get('errorMessage')}" if name in SHOWN else name
-    return shown, name in MAY_PASS
+    return shown, name in MAY_PASS, False
 
 
 def _may_pass(error: Exception) -> bool:

@@ -1,6 +1,6 @@
 # What shows the promises: minutes where `make test` takes seconds.
 
-.PHONY: prove soak interruptions changes mutants findings cost docs bench commands checkov
+.PHONY: prove soak interruptions changes mutants explore findings cost docs bench commands checkov
 
 PROVE = `make prove` adds proof/: faults, interrupted commands, deploys that fail, scanners, recipes, documents.
 check: PYTEST += --cov
@@ -20,6 +20,9 @@ changes: development ## Change every setting on a live environment, and fail eve
 
 mutants: development ## Weaken the hardening one way at a time, and see each noticed
 	@python -m proof.weakenings
+
+explore: development ## Try every schedule of concurrent deploys, up to a bound, on a real MySQL
+	@PYTHONPATH=lambda_src python -m proof.exploration --whole
 
 findings: checkov ## Scan the templates; print what is found and why it stays
 	@python -W ignore -m proof.findings

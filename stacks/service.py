@@ -161,7 +161,8 @@ class ServiceStack(cdk.Stack):
                 iam.PolicyStatement(
                     actions=["lambda:InvokeFunction"], resources=[migration.function_arn, version.function_arn]
                 ),
-                iam.PolicyStatement(actions=["lambda:GetAlias"], resources=[self.function.function_arn]),
+                # Whether CloudFormation deploys or rolls back.
+                iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[self.stack_id]),
             ],
         )
 
@@ -183,7 +184,7 @@ class ServiceStack(cdk.Stack):
 
         migrated = step("MigrationResult", MIGRATION_TIMEOUT, 900, FunctionVersion=migration.function_arn)
         migrated.node.add_dependency(*self.migration.connections.security_groups)
-        tested = step("SmokeTestResult", TIMEOUT, 300, FunctionVersion=version.function_arn, Alias=ALIAS)
+        tested = step("SmokeTestResult", TIMEOUT, 300, FunctionVersion=version.function_arn)
         tested.node.add_dependency(migrated, *self.function.connections.security_groups)
         return tested
 

@@ -102,7 +102,7 @@ class Frame:
             return answer
         except BadRequestError as error:
             facts = {"outcome": type(error).__name__, "reason": str(error)}
-            if event == HEALTH:
+            if _is_health(event):
                 raise  # The smoke test's event is not at fault.
             return {"errorType": type(error).__name__, "errorMessage": str(error)}
         except InvocationError as error:
@@ -137,7 +137,7 @@ class Frame:
         database = ApplicationDatabase(
             self._application.__name__, lambda: self._connected(credentials), self._deadline, self._timed
         )
-        if event == HEALTH:
+        if _is_health(event):
             return self._health(config, database)
         return self._application.answer(event, context, config, database)
 
@@ -262,6 +262,11 @@ class Frame:
             yield
         finally:
             self._durations[name] = self._durations.get(name, 0) + time.monotonic() - started
+
+
+def _is_health(event: object) -> bool:
+    """Whether it is the reserved event; the smoke test says in it that it asks again."""
+    return isinstance(event, dict) and event.get("reserved") == HEALTH["reserved"]
 
 
 def start(application: Application) -> Frame:

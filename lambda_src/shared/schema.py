@@ -31,7 +31,6 @@ CREATE TABLE IF NOT EXISTS {HISTORY}.schema_history (
 ) ENGINE = InnoDB
 """,
 )
-HAS_HOLDER: Final = f"SELECT 1 FROM information_schema.routines WHERE routine_schema = '{HISTORY}'"
 # As the master, who may see every connection.
 MAKE_HOLDER: Final = f"""
 CREATE PROCEDURE {HISTORY}.lock_holder() SQL SECURITY DEFINER

@@ -155,10 +155,12 @@ class Effects:
             self.count += 1
             if self.count == self._crash_at and not self._after:
                 raise Crash
-            result = effect(*args, **kwargs)
-            if self.count == self._crash_at:
-                raise Crash
-            return result
+            is_last = self.count == self._crash_at
+            try:
+                return effect(*args, **kwargs)
+            finally:
+                if is_last:
+                    raise Crash
 
         return counted
 
@@ -704,7 +706,7 @@ def test_a_password_that_the_server_refuses_is_thrown_away_and_the_next_rotation
 
 
 def test_an_error_of_the_server_while_a_user_is_made_is_raised(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
-    for verb in ("CREATE USER", "ALTER USER"):
+    for verb in ("CREATE USER", "ALTER USER", "CREATE DATABASE"):
         rotation = start_rotation()
         rows = rotation._database.rows
 

@@ -25,7 +25,7 @@ FILES: Final[Mapping[str, tuple[str, ...]]] = {
     "handler": ("handler.py", "application.py", "shared"),
     "rotation": ("rotation.py", "database_users.py", "shared"),
     "migration": ("migration.py", "shared"),
-    "smoke": ("smoke.py", "shared/__init__.py", "shared/deadline.py"),
+    "smoke": ("smoke.py", "shared/__init__.py", "shared/attempts.py", "shared/deadline.py"),
 }
 """The files and folders of lambda_src/ that each entry point runs."""
 MIGRATIONS: Final = SOURCE.parent / "migrations"

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from unittest import mock
 
 import boto3
 import botocore.exceptions
@@ -20,7 +19,10 @@ VERSION = "arn:aws:lambda:us-east-1:123456789012:function:demo:7"
 
 
 class Edge:
-    """Lambda's Invoke and CloudFormation's response address; `errors` are the answers to come, empty when well."""
+    """Lambda's Invoke, CloudFormation's DescribeStacks and response address.
+
+    `errors` are the answers to come, empty when well.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -28,9 +30,10 @@ class Edge:
         self.invoked: list[str] = []
         self.told: list[dict[str, Any]] = []
         self.status = 200
-        self.live = ""
+        self.stack = "UPDATE_IN_PROGRESS"
+        self.payloads: list[bytes] = []
         self.refusals: list[tuple[int, str]] = []
-        """Lambda's own errors to come, each a status and a code."""
+        """The services' own errors to come, each a status and a code; empty codes are no error."""
         self.redirect = ""
 
     def invoke(self, path: str) -> tuple[dict[str, str], bytes]:
@@ -45,30 +48,30 @@ class _Handler(BaseHTTPRequestHandler):
     edge: Edge
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        if not self._refused():
-            self._answer(200, *self.edge.invoke(self.path))
-
-    def do_GET(self) -> None:
-        assert self.path.endswith("/aliases/live")
-        if self._refused():
+        payload = self.rfile.read(int(self.headers["Content-Length"]))
+        is_description = payload.startswith(b"Action=DescribeStacks&")
+        if self._refused(is_xml=is_description):
             return
-        if self.edge.live:
-            self._answer(200, {}, json.dumps({"FunctionVersion": self.edge.live}).encode())
+        if is_description:
+            status = f"<StackStatus>{self.edge.stack}</StackStatus>"
+            wrapped = f"<DescribeStacksResult><Stacks><member>{status}</member></Stacks></DescribeStacksResult>"
+            self._answer(200, {}, f"<DescribeStacksResponse>{wrapped}</DescribeStacksResponse>".encode())
         else:
-            self._answer(404, {"X-Amzn-ErrorType": "ResourceNotFoundException"}, b"{}")
+            self.edge.payloads.append(payload)
+            self._answer(200, *self.edge.invoke(self.path))
 
     def do_PUT(self) -> None:
         assert not self.headers["Content-Type"]
         self.edge.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self._answer(self.edge.status, {"Location": self.edge.redirect} if self.edge.redirect else {}, b"")
 
-    def _refused(self) -> bool:
-        """Answer with the next of Lambda's own errors, if there is one."""
-        if not self.edge.refusals:
+    def _refused(self, *, is_xml: bool) -> bool:
+        """Answer with the next of the services' own errors, if there is one."""
+        status, code = self.edge.refusals.pop(0) if self.edge.refusals else (200, "")
+        if not code:
             return False
-        status, code = self.edge.refusals.pop(0)
-        self._answer(status, {"X-Amzn-ErrorType": code}, b"{}")
+        body = f"<ErrorResponse><Error><Code>{code}</Code></Error></ErrorResponse>" if is_xml else "{}"
+        self._answer(status, {"X-Amzn-ErrorType": code}, body.encode())
         return True
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
@@ -88,12 +91,17 @@ def edge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Edge]:
     at_edge = _Handler.edge = Edge(f"http://127.0.0.1:{server.server_port}")
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     keys = {"aws_access_key_id": "x", "aws_secret_access_key": CANARY, "aws_session_token": CANARY}
-    client = boto3.client("lambda", endpoint_url=at_edge.url, region_name="us-east-1", config=smoke.CONFIG, **keys)
-    monkeypatch.setattr(smoke, "_client", client)
+    clients = [
+        boto3.client(service, endpoint_url=at_edge.url, region_name="us-east-1", config=smoke.CONFIG, **keys)
+        for service in ("lambda", "cloudformation")
+    ]
+    monkeypatch.setattr(smoke, "_lambda", clients[0])
+    monkeypatch.setattr(smoke, "_cloudformation", clients[1])
     monkeypatch.setenv("AWS_ENDPOINT_URL", at_edge.url)
     monkeypatch.setattr(smoke, "PAUSE", 0.01)
     yield at_edge
-    client.close()
+    for client in clients:
+        client.close()
     server.shutdown()
     server.server_close()
 
@@ -110,7 +118,7 @@ def _tell(edge: Edge, request: str, **more: Any) -> dict[str, Any]:
         "StackId": "stack",
         "RequestId": "request",
         "LogicalResourceId": "SmokeTestResult",
-        "ResourceProperties": {"FunctionVersion": VERSION, "Alias": "live", "InvocationSeconds": "35"},
+        "ResourceProperties": {"FunctionVersion": VERSION, "InvocationSeconds": "35"},
     }
     smoke.lambda_handler(event | more, Context())
     (told,) = edge.told
@@ -159,13 +167,22 @@ def test_cloudformation_always_gets_a_response(edge: Edge, monkeypatch: pytest.M
     assert "ZeroDivisionError" in told["Reason"]
 
 
-def test_a_rollback_does_not_invoke_the_live_version(edge: Edge) -> None:
-    edge.live, edge.errors = "7", ["ConfigurationError"]
-    assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "SUCCESS"
+@pytest.mark.parametrize("tried", [":6", ":8", "-of-a-replaced-construct:1"])
+def test_a_rollback_invokes_nothing_whatever_the_versions_numbers(edge: Edge, tried: str) -> None:
+    edge.stack, edge.errors = "UPDATE_ROLLBACK_IN_PROGRESS", ["ConfigurationError"]
+    old = {"FunctionVersion": VERSION.replace(":7", tried)}
+    told = _tell(edge, "Update", PhysicalResourceId="before", OldResourceProperties=old)
+    assert told["Status"] == "SUCCESS"
     assert edge.invoked == []
-    edge.live = "6"
-    edge.told.clear()
-    assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "FAILED"
+
+
+@pytest.mark.parametrize("live", [":6", ":8", "-of-a-replaced-construct:9"])
+def test_a_version_of_a_deploy_is_invoked_whatever_its_number(edge: Edge, live: str) -> None:
+    """A replaced function's versions begin at 1 again."""
+    edge.errors = ["ConfigurationError"]
+    old = {"FunctionVersion": VERSION.replace(":7", live)}
+    assert _tell(edge, "Update", PhysicalResourceId="before", OldResourceProperties=old)["Status"] == "FAILED"
+    assert len(edge.invoked) == 1
 
 
 def test_a_deleted_version_is_not_invoked(edge: Edge) -> None:
@@ -191,29 +208,21 @@ REFUSALS = [
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_a_transient_refusal_of_lambda_is_retried(edge: Edge, refusal: tuple[int, str]) -> None:
-    edge.refusals = [(404, "ResourceNotFoundException"), refusal, refusal]
+    edge.refusals = [(200, ""), refusal, refusal]
     assert _tell(edge, "Create")["Status"] == "SUCCESS"
     assert len(edge.invoked) == 1
 
 
 def test_a_permanent_refusal_of_lambda_fails_the_deploy_at_once(edge: Edge) -> None:
-    edge.refusals = [(404, "ResourceNotFoundException"), (404, "ResourceNotFoundException")]
+    edge.refusals = [(200, ""), (404, "ResourceNotFoundException")]
     assert "ResourceNotFoundException" in _tell(edge, "Create")["Reason"]
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
-def test_a_throttled_get_alias_does_not_break_a_rollback(edge: Edge, refusal: tuple[int, str]) -> None:
-    edge.live, edge.errors = "7", ["ConfigurationError"]
+@pytest.mark.parametrize("refusal", [*REFUSALS, (400, "Throttling"), (403, "AccessDenied")])
+def test_a_throttled_description_does_not_break_a_rollback(edge: Edge, refusal: tuple[int, str]) -> None:
+    edge.stack, edge.errors = "UPDATE_ROLLBACK_IN_PROGRESS", ["ConfigurationError"]
     edge.refusals = [refusal, refusal]
     assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "SUCCESS"
-    assert edge.invoked == []
-
-
-def test_a_rollback_does_not_invoke_the_earlier_version_even_if_the_alias_was_moved_by_hand(edge: Edge) -> None:
-    edge.live, edge.errors = "5", ["ConfigurationError"]
-    tried = {"FunctionVersion": VERSION.replace(":7", ":10"), "Alias": "live"}
-    told = _tell(edge, "Update", PhysicalResourceId="before", OldResourceProperties=tried)
-    assert told["Status"] == "SUCCESS"
     assert edge.invoked == []
 
 
@@ -227,6 +236,18 @@ def test_a_rollback_does_not_invoke_the_earlier_version_even_if_the_alias_was_mo
         "https://cloudformation-custom-resource-response-x.s3.amazonaws.com.attacker.example/x",
         "https://attacker.s3.amazonaws.com/x",
         "https://attacker.example@127.0.0.1/",
+        "https://attacker.example\\@cloudformation-custom-resource-response-x.s3.amazonaws.com/",
+        "https://attacker.example\\.cloudformation-custom-resource-response-x.s3.amazonaws.com/",
+        "https://user:word@cloudformation-custom-resource-response-x.s3.amazonaws.com/x",
+        "https://cloudformation-custom-resource-response-x.s3.amazonaws.com:444/x",
+        "https://cloudformation-custom-resource-response-x.s3.amazonaws.com/x y",
+        "https://cloudformation-custom-resource-response-x.s3.amazonaws.com/x\\y",
+        "https://cloudformation-custom-resource-response-x.s3.amazonaws.com/x\r\nHost: attacker.example",
+        "https://cloudformation-custom-resource-response-x.s3.amazonaws.com?x",
+        "https://cloudformation-custom-resource-response-x.s3.amazonaws.com#@attacker.example/",
+        "https://cloudformation-custom-resource-response-x.s3./attacker.example/.amazonaws.com/",
+        " https://cloudformation-custom-resource-response-x.s3.amazonaws.com/x",
+        "HTTPS://cloudformation-custom-resource-response-x.s3.amazonaws.com/x",
         "file:///etc/passwd",
         "",
     ],
@@ -268,56 +289,80 @@ def test_no_credential_is_in_any_record_at_any_level(edge: Edge, caplog: pytest.
     assert CANARY not in said
 
 
-def test_a_permanent_refusal_of_get_alias_fails_the_deploy(edge: Edge) -> None:
-    edge.refusals = [(400, "InvalidParameterValueException")]
-    assert "InvalidParameterValueException" in _tell(edge, "Create")["Reason"]
+def test_an_address_beside_the_configured_endpoint_is_refused(edge: Edge) -> None:
+    with pytest.raises(smoke.SmokeTestError, match="not an address of CloudFormation"):
+        _tell(edge, "Delete", ResponseURL=f"{edge.url}0/response")
 
 
-def test_an_invocation_that_is_not_answered_is_retried(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    invoke = smoke._client.invoke
-    answers = iter([TimeoutError(), invoke])
+def test_an_invocation_that_is_not_answered_is_waited_for(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is told so: it waits for the end of the one that may still run."""
+    invoke = smoke._lambda.invoke
+    answers = iter([TimeoutError(), botocore.exceptions.ReadTimeoutError(endpoint_url=edge.url), None])
 
     def invoked(**request: Any) -> Any:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer(**request)
+        if error := next(answers):
+            raise error
+        return invoke(**request)
 
-    monkeypatch.setattr(smoke._client, "invoke", invoked)
+    monkeypatch.setattr(smoke._lambda, "invoke", invoked)
+    assert _tell(edge, "Create")["Status"] == "SUCCESS"
+    assert edge.payloads == [b'{"repeat": true}']
+
+
+def test_an_unanswered_invocation_has_its_whole_time_to_end(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where that is longer than the patience with failures."""
+    monkeypatch.setattr(smoke, "PATIENCE", 0.05)
+    invoke = smoke._lambda.invoke
+    asked: list[float] = []
+
+    def invoked(**request: Any) -> Any:
+        asked.append(time.monotonic())
+        if len(asked) < 5:
+            time.sleep(0.05)
+            raise TimeoutError
+        return invoke(**request)
+
+    monkeypatch.setattr(smoke._lambda, "invoke", invoked)
     assert _tell(edge, "Create")["Status"] == "SUCCESS"
 
 
-def test_the_deploy_fails_in_time_when_get_alias_does_not_answer(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smoke, "TELLING", 1000.0)
-    edge.refusals = [(500, "ServiceException")]
+def test_a_first_invocation_is_not_told_of_another(edge: Edge) -> None:
+    _tell(edge, "Create")
+    assert edge.payloads == [b"{}"]
+
+
+def test_the_deploy_fails_in_time_when_a_failure_outlasts_the_function(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smoke, "TELLING", 298.0)  # Of 299 seconds.
+    edge.errors = ["DependencyUnavailableError"] * 1000
+    assert f"{VERSION} fails: " in _tell(edge, "Create")["Reason"]
+
+
+def test_the_deploy_fails_in_time_when_cloudformation_does_not_answer(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smoke, "PATIENCE", 0.05)
+    edge.refusals = [(500, "ServiceException")] * 1000
     assert "ServiceException" in _tell(edge, "Create")["Reason"]
 
 
-def test_get_alias_is_retried_when_it_does_not_answer(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    get_alias = smoke._client.get_alias
+def test_a_description_that_is_not_answered_is_asked_for_again(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    describe = smoke._cloudformation.describe_stacks
     answers = iter([botocore.exceptions.ReadTimeoutError(endpoint_url=edge.url), None])
 
     def asked(**request: Any) -> Any:
         if error := next(answers):
             raise error
-        return get_alias(**request)
+        return describe(**request)
 
-    monkeypatch.setattr(smoke._client, "get_alias", asked)
-    edge.live = "7"
+    monkeypatch.setattr(smoke._cloudformation, "describe_stacks", asked)
+    edge.stack = "UPDATE_ROLLBACK_IN_PROGRESS"
     assert _tell(edge, "Update", PhysicalResourceId="before")["Status"] == "SUCCESS"
     assert edge.invoked == []
 
 
-def test_a_permanent_refusal_of_get_alias_is_not_retried(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    refusal = botocore.exceptions.ClientError({"Error": {"Code": "ValidationException"}}, "GetAlias")
-    monkeypatch.setattr(smoke._client, "get_alias", mock.Mock(side_effect=refusal))
-    edge.live = "7"
-    told = _tell(edge, "Update", PhysicalResourceId="before")
-    assert told["Status"] == "FAILED"
-    assert "ValidationException" in told["Reason"]
-
-
-def test_a_step_without_an_alias_invokes_its_version(edge: Edge) -> None:
-    told = _tell(edge, "Create", ResourceProperties={"FunctionVersion": VERSION, "InvocationSeconds": "35"})
-    assert told["Status"] == "SUCCESS"
-    assert len(edge.invoked) == 1
+def test_a_permanent_refusal_of_the_description_fails_the_deploy_at_once(edge: Edge) -> None:
+    edge.refusals = [(400, "ValidationError")]
+    assert "ValidationError" in _tell(edge, "Update", PhysicalResourceId="before")["Reason"]
+    assert edge.invoked == []

@@ -276,7 +276,7 @@ def test_the_smoke_test_may_invoke_the_new_versions_and_nothing_else(templates: 
         for action in _actions(statement)
     }
     assert set(allowed) == {
-        "lambda:GetAlias",
+        "cloudformation:DescribeStacks",
         "lambda:InvokeFunction",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
@@ -284,6 +284,7 @@ def test_the_smoke_test_may_invoke_the_new_versions_and_nothing_else(templates: 
         "xray:PutTraceSegments",
     }
     version, migration = _versions(templates)
+    assert allowed["cloudformation:DescribeStacks"] == {"Ref": "AWS::StackId"}
     assert allowed["lambda:InvokeFunction"] == [{"Ref": version}, {"Ref": migration}]
 
 

@@ -1,0 +1,38 @@
+"""Every schedule of two deploys, within bounds, ends well; and each fault that there was is found."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from operations.commands import ROOT
+from proof.exploration.faults import FAULTS, put_back
+
+
+def _explore(sources: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "proof.exploration", *options],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(sources)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_no_schedule_of_two_deploys_records_what_is_not_there_or_changes_data_twice() -> None:
+    explored = _explore(ROOT / "lambda_src")
+    print(explored.stdout)
+    assert explored.returncode == 0, explored.stdout + explored.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_exploration_finds_each_fault_that_there_was(name: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(ROOT / "lambda_src", tmp_path / "lambda_src")
+    put_back(FAULTS[name], copy)
+    explored = _explore(copy, "--only", FAULTS[name].scenario)
+    assert explored.returncode == 1, explored.stdout + explored.stderr[-2000:]
+    found = [each in explored.stdout for each in ("recorded as done is", "a file that fails is applied")]
+    assert any(found), explored.stdout + explored.stderr[-2000:]
