@@ -34,7 +34,7 @@ class DatabaseUsers:
         self._database = database
         # With ANSI_QUOTES, SHOW GRANTS would quote otherwise.
         database.rows("SET SESSION sql_mode = ''")
-        found = dict(
+        found: dict[str, str] = dict(
             database.rows("SHOW VARIABLES WHERE Variable_name IN ('partial_revokes', 'lower_case_table_names')")
         )
         # With partial_revokes the server takes a database name literally; otherwise `_` and `%` are wildcards

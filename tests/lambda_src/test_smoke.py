@@ -306,7 +306,7 @@ def test_an_invocation_that_is_not_answered_is_waited_for(edge: Edge, monkeypatc
 
     monkeypatch.setattr(smoke._lambda, "invoke", invoked)
     assert _tell(edge, "Create")["Status"] == "SUCCESS"
-    assert edge.payloads == [b'{"repeat": true}']
+    assert json.loads(edge.payloads[0]) == smoke.HEALTH | {"repeat": True}
 
 
 def test_an_unanswered_invocation_has_its_whole_time_to_end(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +328,7 @@ def test_an_unanswered_invocation_has_its_whole_time_to_end(edge: Edge, monkeypa
 
 def test_a_first_invocation_is_not_told_of_another(edge: Edge) -> None:
     _tell(edge, "Create")
-    assert edge.payloads == [b"{}"]
+    assert [json.loads(each) for each in edge.payloads] == [smoke.HEALTH]
 
 
 def test_the_deploy_fails_in_time_when_a_failure_outlasts_the_function(
