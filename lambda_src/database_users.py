@@ -22,11 +22,7 @@ class DatabaseUsers:
     """The users of some databases, changed by their master on an open connection."""
 
     def __init__(self, database: Database, privileges: Mapping[str, list[str]]) -> None:
-        """Ask the server how it reads and writes a grant.
-
-        Args:
-            database: connected as the master.
-            privileges: of each user, by the database's name.
+        """Ask the server, as its master, how it writes a grant; the privileges are by the database's name.
 
         Raises:
             InvocationError: as `Database.rows`, here and in each method.
@@ -40,13 +36,13 @@ class DatabaseUsers:
         # With partial_revokes the server takes a database name literally; otherwise `_` and `%` are wildcards
         # (https://dev.mysql.com/doc/refman/8.4/en/partial-revokes.html).
         escapes = "" if found.get("partial_revokes") == "ON" else "_%"
-        self._in_small_letters = found.get("lower_case_table_names") != "0"
+        self._as_written = str if found.get("lower_case_table_names") == "0" else str.lower
         self._allowed: dict[str, set[str]] = {}
         for name, allowed in privileges.items():
             quoted = "".join(f"\\{each}" if each in escapes else each for each in name.replace("`", "``"))
             self._allowed[self._as_written(f"`{quoted}`.*")] = {*allowed}
-        # Named, because ALTER USER keeps a user's old plugin, which MySQL 9 does not load
-        # (https://dev.mysql.com/doc/refman/8.4/en/native-pluggable-authentication.html).
+        # By name, because ALTER USER keeps an old plugin, which MySQL 9 does not load
+        # (https://dev.mysql.com/doc/refman/8.4/en/alter-user.html).
         plugin = "caching_sha2_password"
         is_active = "SELECT 1 FROM information_schema.plugins WHERE plugin_name = %s AND plugin_status = 'ACTIVE'"
         self._plugin = f"WITH {plugin} " * bool(database.rows(is_active, (plugin,)))
@@ -54,8 +50,8 @@ class DatabaseUsers:
     def ensure(self, username: str, password: str, *, is_in_use: bool) -> None:
         """Create the user if it does not exist, and give it its privileges.
 
-        An existing user keeps its password. One with more than its privileges is dropped and created again, because
-        no other statement removes every role and privilege; but not while it is in use: then the next rotation does.
+        An existing user keeps its password. One with more is dropped and created again, because no other statement
+        removes every role and privilege; but not while it is in use: then the next rotation does it.
         """
         if not self._database.rows("SELECT 1 FROM mysql.user WHERE user = %s AND host = '%%'", (username,)):
             try:
@@ -88,12 +84,8 @@ class DatabaseUsers:
         sql = f"{verb} %s@'%%' IDENTIFIED {self._plugin}BY %s REQUIRE SSL{options}"
         self._database.rows(sql, (username, password))
 
-    def _as_written(self, scope: str) -> str:
-        """Return the scope as the server writes it (lower_case_table_names)."""
-        return scope.lower() if self._in_small_letters else scope
-
     def _granted(self, username: str) -> list[tuple[str, set[str]]]:
-        """Return what the user is granted on each scope, but for the USAGE that every user has; a role has no scope."""
+        """Return what the user is granted on each scope, without USAGE; a role has no scope."""
         found = []
         for (text,) in self._database.rows("SHOW GRANTS FOR %s@'%%'", (username,)):
             grant = _GRANT.match(text)

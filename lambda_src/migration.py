@@ -1,11 +1,7 @@
 """Applies the migrations that the database lacks, in order, during a deploy.
 
-The deploy invokes this function before the smoke test of a new version, so before any caller
-reaches code that needs the new schema. A migration is one SQL file with one statement,
-because MySQL commits each definition by itself
-(https://dev.mysql.com/doc/refman/8.4/en/implicit-commit.html). The table `schema_history`
-records what was begun, what failed and what is finished. Nothing is ever undone: the code
-before must work on the schema after.
+The deploy invokes it before any caller reaches code that needs the new schema. A migration is one SQL file with
+one statement. Nothing is ever undone: the code before must work on the schema after.
 
 Whether an interrupted file took effect is known, not guessed. The server frees the lock of a session only when its
 statement has ended, so whoever has the lock is alone. Changes of data commit with their record. A definition is
@@ -18,13 +14,12 @@ import json
 import logging
 import os
 import re
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple
 
 from shared import direct_read
+from shared.attempts import attempts
 from shared.credentials import Credentials
 from shared.database import Database
 from shared.deadline import Deadline
@@ -36,14 +31,12 @@ FILES: Final = Path(__file__).parent / "migrations"
 METADATA_WAIT: Final = 3
 """Seconds that a statement waits for a table in use: while it waits, all later queries wait behind it."""
 PAUSE: Final = 2.0
-"""Seconds between two tries of a statement whose table is in use."""
 BUSY: Final = frozenset({1205, 1213})
-"""A lock's wait and a deadlock: they undo the statement, and leave the session whole."""
+"""A lock's wait and a deadlock: they leave the session whole."""
 QUOTE_SQL_ONLY: Final = frozenset(
     {1049, 1050, 1051, 1054, 1060, 1061, 1064, 1067, 1068, 1072, 1075, 1091, 1101, 1146, 1170, 1171, 1826, 3780, 3822}
 )
-"""Errors whose sentences quote the statement or names, and no data
-(https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html)."""
+"""Errors whose sentences quote SQL and no data: https://dev.mysql.com/doc/mysql-errors/8.4/en/."""
 
 TABLE: Final = f"{HISTORY}.schema_history"
 # What an earlier version of this function left: of a file that it began, nothing says how the schema was before.
@@ -60,24 +53,15 @@ FAIL: Final = f"UPDATE {TABLE} SET failed_with = %s WHERE version = %s"
 FINISH: Final = f"UPDATE {TABLE} SET finished_at = CURRENT_TIMESTAMP, schema_before = NULL WHERE version = %s"
 
 Schema = dict[str, str]
-"""The statement that makes each table and each view, by name."""
-
+"""What makes each table and view, by name."""
 logger = logging.getLogger("demoapp.migration")
-
-
-class Context(Protocol):
-    """The part of Lambda's context object that the function uses."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda ends the invocation."""
 
 
 class MigrationError(InvocationError):
     """A migration cannot be applied. The message has its file and the server's error number, and no data."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One row of `schema_history`."""
 
     name: str
@@ -94,24 +78,16 @@ class Migrator:
         self._environment = environment
         self._migrations = read(folder)
         self._deadline = Deadline()
-        self._database = Database(
-            self._deadline, environment.region, query_seconds=environment.budget, keeps_session=True
-        )
+        self._database = Database(self._deadline, environment.region, environment.budget, keeps_session=True)
 
     def handle(self, remaining: float, *, is_repeat: bool = False) -> dict[str, Any]:
-        """Apply what is missing.
-
-        Args:
-            remaining: seconds that the function has left.
-            is_repeat: an earlier invocation of the same deploy was not answered: wait for its end, however long.
+        """Apply what is missing, in the seconds that remain; a repeat waits for an unanswered invocation before it.
 
         Returns:
             `schemaVersion`, the version of the database afterwards, and `applied`, the names of the files.
 
         Raises:
-            MigrationError: a file was changed after it was applied, a statement failed, the schema was changed
-                between two tries, or another session holds the lock. What was applied before stays applied and
-                recorded.
+            MigrationError: a statement failed, a file or the schema was changed by hand, or the lock is held.
             InvocationError: the database or Secrets Manager failed; the next deploy goes on from there.
         """
         self._deadline.start(min(self._environment.budget, remaining - 1))
@@ -129,11 +105,7 @@ class Migrator:
         return {"schemaVersion": version, "applied": [each.name for each in pending]}
 
     def _connect(self, *, is_repeat: bool) -> None:
-        """Log in and take the lock, which ends with the connection and the statement that it runs.
-
-        Raises:
-            MigrationError: another session holds it.
-        """
+        """Log in and take the lock, which ends with the connection and the statement that it runs."""
         secret = direct_read.secret(self._environment.secret_id, self._deadline)
         self._database.connect(Credentials.parse(secret))
         seconds = int(self._deadline.remaining()) - 1 if is_repeat else self._environment.lock_seconds
@@ -161,10 +133,7 @@ class Migrator:
         return {row[0]: Record(row[1], row[2], bool(row[3]), bool(row[4]), json.loads(row[5] or "{}")) for row in rows}
 
     def _check(self, records: Mapping[int, Record]) -> None:
-        """Refuse files that differ from those that were applied.
-
-        A database that is ahead of the files is no fault: it is a rollback, or an older checkout.
-        """
+        """Refuse files that differ from those that were applied; in a rollback, the database may be ahead of them."""
         files = {each.version: each for each in self._migrations}
         faults = []
         for version, record in sorted(records.items()):
@@ -188,8 +157,7 @@ class Migrator:
             self._database.rows(BEGIN, (version, migration.name, migration.checksum, json.dumps(schema)))
             self._run(migration, schema)
         elif record.checksum != migration.checksum or self._rehearse(record.before, migration.sql) != schema:
-            names = sorted(record.before.keys() | schema)
-            changed = [name for name in names if record.before.get(name) != schema.get(name)]
+            changed = sorted({name for name, _ in record.before.items() ^ schema.items()})
             raise MigrationError(
                 f"{migration.name}: an earlier try was interrupted, and the schema is neither as it was before nor, "
                 f"provably, as this file makes it: look at {', '.join(changed)}; docs/runbook/MigrationFailed.md"
@@ -199,28 +167,22 @@ class Migrator:
         logger.info("migration.applied", extra={"migration": migration.name})
 
     def _run(self, migration: Migration, before: Schema) -> None:
-        """Run the file's statement in a transaction that stays open, and again while a table is in use.
-
-        Raises:
-            MigrationError: the statement failed. What failed without a trace is recorded so.
-            InvocationError: the connection broke; the statement may have run.
-        """
-        while fault := self._try(migration):
-            number, message = fault
+        """Run the statement in a transaction that stays open, again while a table is in use; record a failure."""
+        for _ in attempts(self._deadline, lambda _: PAUSE, 2 * METADATA_WAIT + PAUSE):
+            fault = self._try(migration)
+            if not fault:
+                return
             self._database.rows("ROLLBACK")
-            if number in BUSY and self._deadline.remaining() > 2 * (METADATA_WAIT + PAUSE):
-                logger.warning("migration.waiting", extra={"migration": migration.name})
-                time.sleep(PAUSE)
-                continue
-            if self._schema() == before:
-                self._database.rows(FAIL, (str(number), str(migration.version)))
-            raise MigrationError(message)
+            number, message = fault
+            if number not in BUSY:
+                break
+            logger.warning("migration.waiting", extra={"migration": migration.name})
+        if self._schema() == before:
+            self._database.rows(FAIL, (str(number), str(migration.version)))
+        raise MigrationError(message)
 
     def _try(self, migration: Migration) -> tuple[int, str] | None:
-        """Run the statement; return MySQL's error number and a message, or None when there was no error.
-
-        Some statements report a fault as a row (https://dev.mysql.com/doc/refman/8.4/en/analyze-table.html).
-        """
+        """Run the statement; return MySQL's error number and a message, or None when there was no error."""
         self._database.rows("START TRANSACTION")
         try:
             rows = self._database.rows(migration.sql)
@@ -234,29 +196,18 @@ class Migrator:
             blank = migration.sql[: -len(migration.sql.lstrip())].count("\n")
             place = f":{int(line) + blank}" if line else ""
             return number, f"{migration.name}{place}: MySQL error {number}{sentence and f': {sentence}'}"
+        # Some report a fault as a row (https://dev.mysql.com/doc/refman/8.4/en/analyze-table.html).
         faults = [row[3] for row in rows if len(row) == 4 and row[2] == "Error"]
         return (0, f"{migration.name}: MySQL answers: {faults[0]}") if faults else None
 
     def _schema(self) -> Schema:
-        """Return the schema of the current database.
-
-        Without the counters of AUTO_INCREMENT, which are data, and without the definers of views: they are
-        the users of the rotations.
-
-        Raises:
-            MigrationError: a table's engine has no transactions, so that a change of it may remain by half.
-        """
+        """Return the current database's schema: without AUTO_INCREMENT's counters, and the definers, who alternate."""
         schema = {}
-        rows = self._database.rows(
-            "SELECT table_name, engine FROM information_schema.tables WHERE table_schema = DATABASE()"
-        )
-        for name, engine in rows:
+        tables = "SELECT table_name, engine FROM information_schema.tables WHERE table_schema = DATABASE()"
+        for name, engine in self._database.rows(tables):
             if engine not in (None, "InnoDB"):
-                raise MigrationError(
-                    f"table {name}: {engine} cannot take back a change that is cut off; make it ENGINE=InnoDB by hand"
-                )
-            quoted = name.replace("`", "``")
-            text = self._database.query(f"SHOW CREATE TABLE `{quoted}`")[1]
+                raise MigrationError(f"table {name}: {engine} cannot take back a change that is cut off: use InnoDB")
+            text = self._database.query("SHOW CREATE TABLE `{}`".format(name.replace("`", "``")))[1]
             schema[name] = re.sub(r" AUTO_INCREMENT=\d+| DEFINER=`[^`]*`@`[^`]*`", "", text)
         return schema
 
@@ -267,13 +218,10 @@ class Migrator:
         )
         if re.search(rf"\b({database}|{HISTORY}|{REHEARSAL})\b", sql, re.IGNORECASE):
             return None  # It names a database, and might change that one.
-        for statement in (
-            f"DROP DATABASE IF EXISTS {REHEARSAL}",
-            f"CREATE DATABASE {REHEARSAL} CHARACTER SET {charset} COLLATE {collation}",
-            f"USE {REHEARSAL}",
-            "SET foreign_key_checks = 0",
-        ):
-            self._database.rows(statement)
+        self._database.rows(f"DROP DATABASE IF EXISTS {REHEARSAL}")
+        self._database.rows(f"CREATE DATABASE {REHEARSAL} CHARACTER SET {charset} COLLATE {collation}")
+        self._database.rows(f"USE {REHEARSAL}")
+        self._database.rows("SET foreign_key_checks = 0")
         texts = list(before.values())
         # A view can be made only after what it reads.
         while texts and len(left := [text for text in texts if not self._takes(text)]) < len(texts):
@@ -297,6 +245,6 @@ _NONE: Final = Record("", "", failed=False, finished=False, before={})
 _migrator = Migrator(MigrationEnvironment.read(os.environ))
 
 
-def lambda_handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
+def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda's entry point; see `Migrator.handle`. The event is empty, or `{"repeat": true}`."""
     return _migrator.handle(context.get_remaining_time_in_millis() / 1000, is_repeat=event.get("repeat") is True)

@@ -42,7 +42,7 @@ EXCLUDED: Final = " %+~`#$&*()|[]{}:;<>?!'/@\"\\"
 """Characters that passwords do not contain, as in CDK's DatabaseSecret."""
 
 EXISTS: Final = 1304
-"""The procedure is there: before MySQL 8.0.29, CREATE PROCEDURE has no IF NOT EXISTS."""
+"""A procedure is there: before MySQL 8.0.29 it cannot be made IF NOT EXISTS."""
 
 logger = logging.getLogger("demoapp.rotation")
 
@@ -94,8 +94,9 @@ class Rotation:
             code = error.response.get("Error", {}).get("Code", "")
             failure = DependencyUnavailableError(f"secret {secret_id}: Secrets Manager refused", step=step, code=code)
         except (BotoCoreError, TimeoutError) as error:
+            cause = type(error).__name__
             failure = DependencyUnavailableError(
-                f"secret {secret_id}: Secrets Manager did not answer", step=step, cause=type(error).__name__
+                f"secret {secret_id}: Secrets Manager did not answer", step=step, cause=cause
             )
         finally:
             self._database.close()
@@ -103,10 +104,8 @@ class Rotation:
         # may quote what was received.
         if failure:
             raise failure
-        logger.info(
-            "rotation.step",
-            extra={"step": step, "version_id": token, "already_current": "AWSCURRENT" in stages},
-        )
+        is_current = "AWSCURRENT" in stages
+        logger.info("rotation.step", extra={"step": step, "version_id": token, "already_current": is_current})
 
     def _stages(self, secret_id: str, token: str) -> list[str]:
         """Return the new version's staging labels, which include AWSPENDING or AWSCURRENT."""
@@ -141,8 +140,8 @@ class Rotation:
 
     def _random_password(self) -> str:
         """Return 40 characters of every kind and 8 special ones: what validate_password may ask for."""
-        special = {f"Exclude{kind}": True for kind in ("Numbers", "Lowercase", "Uppercase")}
-        parts = ({"PasswordLength": 40}, {"PasswordLength": 8, **special})
+        special = {"ExcludeNumbers": True, "ExcludeLowercase": True, "ExcludeUppercase": True}
+        parts: tuple[dict[str, Any], ...] = ({"PasswordLength": 40}, {"PasswordLength": 8, **special})
         found = [self._ask("get_random_password", ExcludeCharacters=EXCLUDED, **part) for part in parts]
         return "".join(each["RandomPassword"] for each in found)
 
@@ -157,22 +156,20 @@ class Rotation:
         users.ensure(current["username"], current["password"], is_in_use=True)
         try:
             users.ensure(pending["username"], pending["password"], is_in_use=False)
-            users.set_password(pending["username"], pending["password"])
+            return users.set_password(pending["username"], pending["password"])
         except QueryFailedError as error:
             if error.facts.get("errno") != REFUSED:
                 raise
-        else:
-            return
         raise self._discarded(secret_id, token, ["the server's policy refuses the password"])
 
     def _make_history(self) -> None:
         """Make the database of the migrations' history, as the master, if it is missing."""
-        for statement in (*schema.MAKE_HISTORY, schema.MAKE_HOLDER):
-            try:
+        try:
+            for statement in schema.MAKE_HISTORY:
                 self._database.rows(statement)
-            except QueryFailedError as error:
-                if error.facts.get("errno") != EXISTS:
-                    raise
+        except QueryFailedError as error:
+            if error.facts.get("errno") != EXISTS:
+                raise
 
     def _test_secret(self, secret_id: str, token: str) -> None:
         """Log in as the pending user and query, as the function will."""
@@ -236,9 +233,8 @@ class Rotation:
 
     def _discarded(self, secret_id: str, token: str, faults: list[str]) -> ConfigurationError:
         """Take the pending label from a version, so that the next rotation can begin; return the error to raise."""
-        self._ask(
-            "update_secret_version_stage", SecretId=secret_id, VersionStage="AWSPENDING", RemoveFromVersionId=token
-        )
+        stage = {"VersionStage": "AWSPENDING", "RemoveFromVersionId": token}
+        self._ask("update_secret_version_stage", SecretId=secret_id, **stage)
         return ConfigurationError(
             f"secret {secret_id}: version {token} is not usable: {', '.join(faults)}; rotate the secret again"
         )

@@ -18,12 +18,9 @@ from shared.attempts import attempts
 from shared.deadline import Deadline
 
 PATIENCE: Final = 150.0
-"""Seconds in which a transient failure is tried again.
-
-During the first deploy, the first rotation, which creates the database user, is still running; a
-new permission takes seconds to reach all of IAM
-(https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html).
-"""
+"""Seconds in which a transient failure is tried again."""
+# In a first deploy the first rotation still makes the users, and a new permission takes seconds to hold
+# (https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html).
 PAUSE: Final = 5.0
 """Seconds between two tries."""
 TELLING: Final = 40.0
@@ -97,11 +94,7 @@ def _response_url(url: str) -> str:
 
 
 def _is_rollback(stack: str) -> bool:
-    """Return whether CloudFormation takes the stack back.
-
-    A rollback must succeed, whatever made the deploy fail: if the version had to answer again, a
-    broken database would leave the stack in a failed state.
-    """
+    """Return whether CloudFormation takes the stack back, which must succeed although a database is broken."""
     with _deadline.limit(min(PATIENCE, _deadline.remaining() - TELLING)):
         for _ in attempts(_deadline, lambda _: PAUSE, 0):
             try:
@@ -116,14 +109,9 @@ def _is_rollback(stack: str) -> bool:
 
 
 def answer(version: str, seconds: float) -> None:
-    """Invoke the version until it answers.
+    """Invoke the version, by its ARN, until it answers; one invocation may take these seconds.
 
-    An invocation without an answer may still run. The next one is told so, and waits for its end; once, for as
-    long as one may take.
-
-    Args:
-        version: The version's ARN.
-        seconds: that one invocation may take.
+    One without an answer may still run. The next is told so, and has as long again to wait for its end.
 
     Raises:
         SmokeTestError: it failed permanently, or still fails after `PATIENCE`.
@@ -143,11 +131,7 @@ def answer(version: str, seconds: float) -> None:
 
 
 def _failure(version: str, seconds: float, *, is_repeat: bool) -> tuple[str, bool, bool] | None:
-    """Invoke the version once.
-
-    Returns:
-        None when it answered; else the error's name, whether it may pass, and whether the version may still run.
-    """
+    """Invoke once; None when it answered, else the error's name, whether it may pass, and whether it may still run."""
     try:
         with _deadline.limit(min(seconds, _deadline.remaining() - TELLING)):
             event = json.dumps(HEALTH | {"repeat": True} if is_repeat else HEALTH)

@@ -7,18 +7,10 @@ from shared.deadline import Deadline
 
 
 def attempts(deadline: Deadline, pause: Callable[[int], float], needs: float) -> Iterator[int]:
-    """Count the tries from 1, and pause before the next, as long as the deadline leaves time for it.
-
-    Args:
-        deadline: as it is limited now.
-        pause: the seconds to wait after the try of this number.
-        needs: seconds that a further try must have.
-    """
+    """Count the tries from 1; `pause` gives the seconds after each, and a further one needs so many."""
     number = 0
-    while True:
+    while not number or (seconds := pause(number)) + needs <= deadline.remaining():
+        if number:
+            time.sleep(seconds)
         number += 1
         yield number
-        seconds = pause(number)
-        if seconds + needs > deadline.remaining():
-            return
-        time.sleep(seconds)

@@ -1,8 +1,9 @@
 """The connection details that a secret holds."""
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from shared.errors import ConfigurationError
 from shared.json_object import json_object
@@ -49,12 +50,17 @@ class Credentials:
             if not (isinstance(value.get(key), str) and value[key].strip())
         ]
         port = _port(value.get("port", 3306))
+        if "host is missing or empty" not in faults and not re.fullmatch(_HOST, value["host"]):
+            faults.append("host is no name or address")
         if not port:
             faults.append("port is not a number from 1 to 65535")
         if faults:
             raise ConfigurationError(f"secret: {'; '.join(faults)}", **facts)
         created = _moment(secret.get("CreatedDate"))
         return cls(value["host"], port, value["dbname"], value["username"], value["password"], version_id, created)
+
+
+_HOST: Final = r"[A-Za-z0-9._-]+|[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,}"
 
 
 def _moment(value: object) -> datetime | None:

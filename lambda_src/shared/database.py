@@ -14,6 +14,7 @@ import pymysql
 from pymysql import converters
 from pymysql.constants import FIELD_TYPE, SERVER_STATUS
 
+from shared.attempts import attempts
 from shared.credentials import Credentials
 from shared.deadline import Deadline
 from shared.errors import (
@@ -139,30 +140,24 @@ class Database:
         """
         self.close()
         started = time.monotonic()
-        attempts = 0
         with self._deadline.limit(CONNECT):
-            while self._connection is None:
-                attempts += 1
+            for tries in attempts(self._deadline, lambda tried: 0.1 * 2**tried * random.uniform(0.5, 1.5), 0.1):  # noqa: S311 - jitter
                 try:
                     self._connection, self.tls_version = self._open(credentials)
-                    continue
+                    break
                 except Exception as error:  # noqa: BLE001 - a foreign peer's bytes can raise anything
                     failure = _error(
                         error,
                         operation="connect",
                         host=credentials.host,
                         version_id=credentials.version_id,
-                        attempts=attempts,
+                        attempts=tries,
                         elapsed_ms=round((time.monotonic() - started) * 1000),
                     )
-                pause = 0.1 * 2**attempts * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
-                if (
-                    not isinstance(failure, DependencyUnavailableError)
-                    or attempts == TRIES
-                    or pause + 0.1 > self._deadline.remaining()
-                ):
+                if not isinstance(failure, DependencyUnavailableError) or tries == TRIES:
                     raise failure
-                time.sleep(pause)
+            else:
+                raise failure
         self._opened = self._used = time.monotonic()
         self.version_id = credentials.version_id
 

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
+from shared.attempts import attempts
 from shared.deadline import Deadline
 from shared.errors import ConfigurationError, DependencyUnavailableError
 from shared.json_object import json_object
@@ -94,7 +95,9 @@ class ExtensionClient:
         started = time.monotonic()
         seen: dict[str, int] = {}
         with self._deadline.limit(BUDGET):
-            while True:
+            # Pauses that double from 50 to 800 ms, with jitter of plus or minus half.
+            pause = lambda tried: min(0.05 * 2 ** (tried - 1), 0.8) * random.uniform(0.5, 1.5)  # noqa: S311, E731
+            for _ in attempts(self._deadline, pause, 0.05):
                 answer = self._try(operation, path + _quoted(name))
                 if isinstance(answer, dict):
                     if _names(answer, name):
@@ -103,18 +106,15 @@ class ExtensionClient:
                     answer = _FOREIGN, {"status": 200}
                 refusal, facts = answer
                 seen[refusal.kind] = seen.get(refusal.kind, 0) + 1
-                attempts = sum(seen.values())
-                # A pause that doubles from 50 to 800 ms, with jitter of plus or minus half.
-                pause = min(0.05 * 2 ** (attempts - 1), 0.8) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
-                if seen[refusal.kind] >= refusal.tries or pause + 0.05 > self._deadline.remaining():
-                    raise refusal.error(
-                        f"{operation} {name}: {refusal.kind}",
-                        operation=operation,
-                        **facts,
-                        attempts=attempts,
-                        elapsed_ms=round((time.monotonic() - started) * 1000),
-                    )
-                time.sleep(pause)
+                if seen[refusal.kind] >= refusal.tries:
+                    break
+        raise refusal.error(
+            f"{operation} {name}: {refusal.kind}",
+            operation=operation,
+            **facts,
+            attempts=sum(seen.values()),
+            elapsed_ms=round((time.monotonic() - started) * 1000),
+        )
 
     def _try(self, operation: str, path: str) -> dict[str, Any] | tuple[_Refusal, dict[str, object]]:
         """Return the answer's object, or the reason why there is none. Nothing else that was received is returned."""
@@ -176,7 +176,11 @@ class _Connection(HTTPConnection):
 def _names(answer: dict[str, Any], name: str) -> bool:
     """Whether the answer is about the parameter or the secret of that name, or about none."""
     about = answer.get("Parameter", answer)
-    return not isinstance(about, dict) or not about or name in (about.get("Name"), about.get("ARN"))
+    if not isinstance(about, dict) or not about:
+        return True
+    # The name may end with a version or label, and a secret's ARN may lack its hyphen and six random characters.
+    arn = str(about.get("ARN"))
+    return name.removesuffix(about.get("Selector") or "") in (about.get("Name"), arn, arn[:-7])
 
 
 @cache

@@ -43,7 +43,7 @@ HEALTH: Final = {"reserved": "health"}
 """The event that the frame answers itself; the smoke test and `make verify` send it."""
 
 NO_SUCH_TABLE: Final = 1146
-NO_RIGHT: Final = frozenset({1044, 1142})
+COMMAND_DENIED: Final = 1142
 SCHEMA_CHECK: Final = 1.0
 """Seconds to read the schema's version, once for each connection."""
 
@@ -239,9 +239,8 @@ class Frame:
             with self._deadline.limit(SCHEMA_CHECK):
                 (version,) = self._database.query(schema.VERSION)
         except QueryFailedError as error:
-            if error.facts.get("errno") in NO_RIGHT:
-                # Of a user from before the history had a database of its own: the rotation that the deploy starts
-                # grants it.
+            if error.facts.get("errno") == COMMAND_DENIED:
+                # The rotation that the deploy started has not come so far.
                 raise DependencyUnavailableError("database: may not read the history yet", **error.facts) from None
             if error.facts.get("errno") != NO_SUCH_TABLE:
                 raise

@@ -1,8 +1,7 @@
 """The files of migrations/, and the history of which of them were applied.
 
-The history has a database of its own, because MySQL's grants on a database cannot leave out one
-table (https://dev.mysql.com/doc/refman/8.4/en/partial-revokes.html needs a right that RDS's master lacks). The
-rotation function makes it as the master, so that the serving function's users can read it and nothing more.
+The history has a database of its own, because a grant on a database cannot leave out one table
+(https://dev.mysql.com/doc/refman/8.4/en/grant.html). The rotation function makes it, as the master.
 """
 
 import hashlib
@@ -12,30 +11,22 @@ from pathlib import Path
 from typing import Final
 
 HISTORY: Final = "demoapp_history"
-"""The database of the history."""
 REHEARSAL: Final = "demoapp_rehearsal"
 """The database in which the migration function runs a statement on empty tables, to learn what schema it makes."""
 LOCK: Final = "demoapp.migrations"
-"""The name of the lock that a deploy holds while it migrates."""
 MAKE_HISTORY: Final = (
     f"CREATE DATABASE IF NOT EXISTS {HISTORY}",
     f"""
 CREATE TABLE IF NOT EXISTS {HISTORY}.schema_history (
-    version INT UNSIGNED NOT NULL PRIMARY KEY,
-    name VARCHAR(200) NOT NULL,
-    checksum CHAR(64) NOT NULL,
-    begun_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
-    failed_with INT UNSIGNED NULL,
-    finished_at TIMESTAMP NULL,
+    version INT UNSIGNED NOT NULL PRIMARY KEY, name VARCHAR(200) NOT NULL, checksum CHAR(64) NOT NULL,
+    begun_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, failed_with INT UNSIGNED NULL, finished_at TIMESTAMP NULL,
     schema_before LONGTEXT CHARACTER SET utf8mb4 NULL
 ) ENGINE = InnoDB
 """,
+    # Last, because it may be there already. With the rights of the master, who may see every connection.
+    f"""CREATE PROCEDURE {HISTORY}.lock_holder()
+    SELECT id, user FROM information_schema.processlist WHERE id = IS_USED_LOCK('{LOCK}')""",
 )
-# As the master, who may see every connection.
-MAKE_HOLDER: Final = f"""
-CREATE PROCEDURE {HISTORY}.lock_holder() SQL SECURITY DEFINER
-SELECT id, user FROM information_schema.processlist WHERE id = IS_USED_LOCK('{LOCK}')
-"""
 VERSION: Final = f"SELECT MAX(version) FROM {HISTORY}.schema_history WHERE finished_at IS NOT NULL"
 """The query for the schema's version."""
 

@@ -18,7 +18,7 @@ from operations.commands import ROOT
 from rotation import Rotation
 from shared.environment import RotationEnvironment, ServingEnvironment
 from shared.frame import Frame
-from shared.schema import HISTORY, MAKE_HOLDER, read
+from shared.schema import HISTORY, MAKE_HISTORY, read
 
 SECRET_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf"
 MASTER_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-GhIjKl"
@@ -108,7 +108,7 @@ def make_schema(server: Server) -> None:
 def make_history(server: Server) -> None:
     """Create the history as the rotation function and the migrations do."""
     server.execute(*schema.history())
-    server.execute(MAKE_HOLDER, user=server.master, password=server.master_password)
+    server.execute(MAKE_HISTORY[-1], user=server.master, password=server.master_password)
 
 
 def start_frame() -> Frame:

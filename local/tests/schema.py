@@ -16,7 +16,7 @@ def statements() -> list[str]:
 def history() -> list[str]:
     """Return what creates the history alone."""
     return [
-        *MAKE_HISTORY,
+        *MAKE_HISTORY[:-1],
         *(
             f"INSERT INTO {HISTORY}.schema_history (version, name, checksum, finished_at) "
             f"VALUES ({each.version}, '{each.name}', '{each.checksum}', NOW())"

@@ -23,7 +23,7 @@ from local.signals import SIGNALS
 from local.tests.aws import AWS, serve
 from operations.commands import ROOT
 from shared.deadline import Deadline
-from shared.extension import ExtensionClient
+from shared.extension import ExtensionClient, _names
 
 TOKEN = "session-token"
 SECRET = {
@@ -347,3 +347,30 @@ def test_a_port_that_is_taken_is_one_clear_line() -> None:
         refused = subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True)
     assert refused.returncode == 1
     assert refused.stderr.strip() == f"port {port} of 127.0.0.1: Address already in use"
+
+
+SECRET_ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app"
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "is_about"),
+    [
+        ("app", {"Name": "app", "ARN": SECRET_ARN + "-AbCdEf"}, True),
+        (SECRET_ARN + "-AbCdEf", {"Name": "app", "ARN": SECRET_ARN + "-AbCdEf"}, True),
+        (SECRET_ARN, {"Name": "app", "ARN": SECRET_ARN + "-AbCdEf"}, True),
+        (SECRET_ARN, {"Name": "app-x", "ARN": SECRET_ARN + "-x-AbCdEf"}, False),
+        ("/a", {"Parameter": {"Name": "/a", "ARN": "arn:aws:ssm:us-east-1:1:parameter/a"}}, True),
+        ("/a:3", {"Parameter": {"Name": "/a", "Selector": ":3"}}, True),
+        ("/a:live", {"Parameter": {"Name": "/a", "Selector": ":live"}}, True),
+        ("/a:3", {"Parameter": {"Name": "/a", "Selector": ":4"}}, False),
+        ("/a:3", {"Parameter": {"Name": "/a"}}, False),
+        ("/a", {"Parameter": {}}, True),
+        ("/a", {"Parameter": 1}, True),
+    ],
+)
+def test_an_answer_is_known_by_name_arn_partial_arn_and_selector(
+    name: str,
+    answer: dict[str, Any],
+    is_about: bool,  # noqa: FBT001
+) -> None:
+    assert _names(answer, name) is is_about

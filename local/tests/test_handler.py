@@ -294,6 +294,10 @@ def test_a_secret_may_leave_out_the_port_or_hold_more(value: dict[str, Any], por
     ("secret", "message"),
     [
         (json.dumps(VALID | {"host": ""}), "host is missing or empty"),
+        (json.dumps(VALID | {"host": "db.example:3306"}), "host is no name or address"),
+        (json.dumps(VALID | {"host": "db example"}), "host is no name or address"),
+        (json.dumps(VALID | {"host": "db.example\n"}), "host is no name or address"),
+        (json.dumps(VALID | {"host": "https://db.example"}), "host is no name or address"),
         (json.dumps(VALID | {"username": "  "}), "username is missing or empty"),
         (
             json.dumps({}),

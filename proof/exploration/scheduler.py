@@ -181,7 +181,7 @@ class Scheduler:
         with (
             mock.patch.object(Database, "rows", rows),
             mock.patch.object(Database, "connect", connect),
-            mock.patch("migration.time", mock.Mock(sleep=sleep)),
+            mock.patch("shared.attempts.time", mock.Mock(sleep=sleep)),
         ):
             yield
 
