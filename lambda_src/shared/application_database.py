@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from itertools import count
 from typing import Any, Final
 
 from shared import keys
@@ -228,7 +227,9 @@ class ApplicationDatabase:
 
     def _repeat(self, work: Callable[[Transaction], Any], key: Key | None) -> Any:
         self._unknown = None
-        for tries in count(1):
+        tries = 0
+        while True:
+            tries += 1
             try:
                 return self._try(work, key)
             except OutcomeUnknownError as error:
@@ -242,10 +243,9 @@ class ApplicationDatabase:
                 failure, may_repeat = error, False
             pause = random.uniform(0, PAUSE * 2**tries)  # noqa: S311 - jitter
             if not may_repeat or tries == TRIES or pause + LEAST > self._deadline.remaining():
-                break
+                raise self._unknown or failure
             logger.warning("transaction.repeated", extra=failure.facts)
             time.sleep(pause)
-        raise self._unknown or failure
 
     def _try(self, work: Callable[[Transaction], Any], key: Key | None) -> Any:
         transaction = Transaction(self._connected(), self._deadline, self._timed)

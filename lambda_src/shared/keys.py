@@ -88,7 +88,11 @@ def store(transaction: Statements, function: str, key: Key, answer: object) -> s
 
 
 def remove_old(transaction: Statements) -> None:
-    """Remove a few keys that are older than `KEPT_DAYS`, and wait for none that is in use."""
+    """Remove a few keys that are older than `KEPT_DAYS`, and wait for none that is in use.
+
+    Raises:
+        QueryFailedError: MySQL 5.7, which cannot skip a locked row; there old keys stay.
+    """
     old = transaction.rows(
         "SELECT id FROM transaction_key WHERE created_at < NOW() - INTERVAL %s DAY"
         " ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED",

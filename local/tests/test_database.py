@@ -21,7 +21,7 @@ from local.tests.functions import CANARY, Server
 from shared.credentials import Credentials
 from shared.database import ROOT_CERTIFICATES, Database
 from shared.deadline import Deadline
-from shared.errors import ConfigurationError, DependencyUnavailableError, TLSVerificationError
+from shared.errors import ConfigurationError, DependencyUnavailableError, QueryFailedError, TLSVerificationError
 
 
 def _database(region: str = "us-east-1") -> Database:
@@ -125,6 +125,15 @@ def test_a_package_without_root_certificates_does_not_start(monkeypatch: pytest.
 def test_a_query_without_a_connection_is_an_error() -> None:
     with pytest.raises(DependencyUnavailableError, match="not connected"):
         _database().query("SELECT 1")
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_query_for_one_row_that_finds_none_is_an_error(server: Server) -> None:
+    database = _database()
+    database.connect(_credentials(server))
+    with pytest.raises(QueryFailedError, match="returned no row"):
+        database.query("SELECT 1 FROM note WHERE id = 0")
+    database.close()
 
 
 @pytest.mark.usefixtures("trusted")

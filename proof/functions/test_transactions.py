@@ -190,6 +190,12 @@ def test_a_refusal_after_the_key_was_asked_for_is_told_as_it_is(writing: Harness
     assert _stored(writing) == {}
 
 
+def test_a_refusal_after_which_the_connection_breaks_is_told_and_stores_nothing(writing: Harness) -> None:
+    writing.database.on_statement = Schedule(refuse_statement(1142), cut_before, since="UPDATE note")
+    assert isinstance(_outcome(writing, {"note": "a"}), QueryFailedError)
+    assert _stored(writing) == {}
+
+
 def test_a_commit_that_the_server_refuses_stores_nothing(writing: Harness) -> None:
     writing.database.on_statement = Schedule(refuse_statement(3100), since="COMMIT")
     assert isinstance(_outcome(writing, {"note": "a"}), QueryFailedError)

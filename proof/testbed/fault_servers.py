@@ -225,7 +225,8 @@ class FaultyDatabase(_Server):
                 client.sendall(received or b"")
             if client in ready:
                 packet = _packet(client)
-                interruption = self.on_statement(packet[5:].decode(errors="replace")) if packet[4] == 3 else None
+                is_asked = packet[4] in (0x03, 0x0E)  # COM_QUERY, COM_PING.
+                interruption = self.on_statement(packet[5:].decode(errors="replace") or "PING") if is_asked else None
                 if interruption:
                     if not interruption(packet, client, server):
                         return
