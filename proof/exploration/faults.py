@@ -26,10 +26,10 @@ FAULTS: Final = {
                 "            self.was_begun = record is not _NONE and not record.failed\n"
                 "            self._run(migration, schema)"
             ),
-            "            if self._schema() == before:": (
-                "            if self.was_begun and number in (1050, 1060, 1061, 1091):\n"
-                "                return\n"
-                "            if self._schema() == before:"
+            "        if self._schema() == before:": (
+                "        if self.was_begun and number in (1050, 1060, 1061, 1091):\n"
+                "            return\n"
+                "        if self._schema() == before:"
             ),
         },
     ),

@@ -342,8 +342,9 @@ def test_the_deploy_fails_in_time_when_a_failure_outlasts_the_function(
 def test_the_deploy_fails_in_time_when_cloudformation_does_not_answer(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smoke, "PATIENCE", 0.05)
-    edge.refusals = [(500, "ServiceException")] * 1000
+    monkeypatch.setattr(smoke, "PATIENCE", 5)
+    monkeypatch.setattr(smoke, "PAUSE", 6)
+    edge.refusals = [(500, "ServiceException")]
     assert "ServiceException" in _tell(edge, "Create")["Reason"]
 
 
