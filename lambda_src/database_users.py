@@ -7,10 +7,8 @@ from typing import Final
 from shared.database import Database
 from shared.errors import QueryFailedError
 
-REUSED: Final = 3638
-"""The password is in the user's history: an earlier try of this step has set it."""
-REFUSED: Final = 1819
-"""The server's policy refuses the password."""
+REUSED: Final = 3638  # The password, in the history of the user: an earlier try of this step has set it.
+REFUSED: Final = 1819  # The password, by the server's policy.
 UNLIMITED: Final = (
     "WITH MAX_QUERIES_PER_HOUR 0 MAX_UPDATES_PER_HOUR 0 MAX_CONNECTIONS_PER_HOUR 0 MAX_USER_CONNECTIONS 0"
 )

@@ -213,9 +213,8 @@ class Migrator:
 
     def _rehearse(self, before: Schema, sql: str) -> Schema | None:
         """Return what the statement makes of a schema, tried on empty tables; None where that shows nothing."""
-        database, charset, collation = self._database.query(
-            "SELECT DATABASE(), @@character_set_database, @@collation_database"
-        )
+        place = "SELECT DATABASE(), @@character_set_database, @@collation_database"
+        database, charset, collation = self._database.query(place)
         if re.search(rf"\b({database}|{HISTORY}|{REHEARSAL})\b", sql, re.IGNORECASE):
             return None  # It names a database, and might change that one.
         self._database.rows(f"DROP DATABASE IF EXISTS {REHEARSAL}")
@@ -232,7 +231,7 @@ class Migrator:
         return schema if is_shown else None
 
     def _takes(self, sql: str) -> bool:
-        """Run the statement, and return whether the server takes it."""
+        """Run the statement; return whether the server takes it."""
         try:
             self._database.rows(sql)
         except QueryFailedError:

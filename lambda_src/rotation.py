@@ -41,8 +41,7 @@ LONGEST_USERNAME: Final = 32
 EXCLUDED: Final = " %+~`#$&*()|[]{}:;<>?!'/@\"\\"
 """Characters that passwords do not contain, as in CDK's DatabaseSecret."""
 
-EXISTS: Final = 1304
-"""A procedure is there: before MySQL 8.0.29 it cannot be made IF NOT EXISTS."""
+EXISTS: Final = 1304  # A procedure, which before MySQL 8.0.29 cannot be made IF NOT EXISTS.
 
 logger = logging.getLogger("demoapp.rotation")
 

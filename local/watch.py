@@ -120,11 +120,16 @@ class Watcher:
             if record:
                 told = {key: value for key, value in record.items() if key not in _FRAME}
                 facts = " ".join(f"{key}={value}" for key, value in told.items())
-                yield f"  {record.get('level', '')} {record['message']} {facts}".rstrip()
+                yield printable(f"  {record.get('level', '')} {record['message']} {facts}".rstrip())
 
 
 _FRAME: Final = ("timestamp", "level", "message", "logger", "requestId", "tenantId")
 """What Lambda's runtime adds to every line."""
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, as control characters, escaped."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def json_record(line: str) -> dict[str, Any] | None:

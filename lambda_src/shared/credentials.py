@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from shared.errors import ConfigurationError
 from shared.json_object import json_object
@@ -50,7 +50,8 @@ class Credentials:
             if not (isinstance(value.get(key), str) and value[key].strip())
         ]
         port = _port(value.get("port", 3306))
-        if "host is missing or empty" not in faults and not re.fullmatch(_HOST, value["host"]):
+        name_or_address = r"\s*|[A-Za-z0-9._-]+|[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,}"
+        if not re.fullmatch(name_or_address, str(value.get("host", ""))):
             faults.append("host is no name or address")
         if not port:
             faults.append("port is not a number from 1 to 65535")
@@ -58,9 +59,6 @@ class Credentials:
             raise ConfigurationError(f"secret: {'; '.join(faults)}", **facts)
         created = _moment(secret.get("CreatedDate"))
         return cls(value["host"], port, value["dbname"], value["username"], value["password"], version_id, created)
-
-
-_HOST: Final = r"[A-Za-z0-9._-]+|[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,}"
 
 
 def _moment(value: object) -> datetime | None:

@@ -35,15 +35,19 @@ async def gate(scope: Scope, receive: Callable[[], Any], send: Callable[[Any], A
     if (scope["method"], scope["path"]) == ("GET", HEALTH):
         await _answer(send, 200, {}, b"")
         return
-    body = b""
+    is_response = scope["method"] == "PUT" and scope["path"].removeprefix(RESPONSE) in custom_resource._pending
+    if not is_response and not _claims_a_key(scope) and (refusal := _refusal(scope, b"")):
+        await _answer(send, *refusal)  # Its body is not read.
+        return
+    parts = []
     more = True
     while more:
         message = await receive()
         if message["type"] != "http.request":
             return
-        body += message.get("body", b"")
+        parts.append(message.get("body", b""))
         more = message.get("more_body", False)
-    is_response = scope["method"] == "PUT" and scope["path"].removeprefix(RESPONSE) in custom_resource._pending
+    body = b"".join(parts)
     refusal = None if is_response else _refusal(scope, body)
     if refusal:
         await _answer(send, *refusal)
@@ -91,6 +95,13 @@ def _failure(scope: Scope, headers: dict[str, str], query: dict[str, list[str]],
     raw_path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
     return sigv4.header_signature_failure(
         parsed, credential.secret_access_key, scope["method"], raw_path, query, headers, body, presigned=presigned
+    )
+
+
+def _claims_a_key(scope: Scope) -> bool:
+    """Whether the request names a key, in a header or in its address."""
+    return b"X-Amz-Credential=" in scope.get("query_string", b"") or any(
+        name.lower() == b"authorization" for name, _ in scope["headers"]
     )
 
 

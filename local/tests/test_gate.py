@@ -3,10 +3,12 @@
 import json
 import os
 import pwd
+import socket
 import ssl
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -54,6 +56,18 @@ def _signed(cloud: LocalCloud, key: str, secret: str, body: bytes = b"{}", token
 
 def _administrator(cloud: LocalCloud) -> tuple[str, str]:
     return cloud.variables["AWS_ACCESS_KEY_ID"], cloud.variables["AWS_SECRET_ACCESS_KEY"]
+
+
+def test_an_unsigned_request_is_refused_before_its_body_is_sent(cloud: LocalCloud) -> None:
+    place = urllib.parse.urlsplit(cloud.variables["AWS_ENDPOINT_URL"])
+    context = ssl.create_default_context(cafile=cloud.variables["AWS_CA_BUNDLE"])
+    for length in ("Content-Length: 75497472", "Transfer-Encoding: chunked"):
+        with (
+            socket.create_connection((place.hostname, place.port), 10) as plain,
+            context.wrap_socket(plain, server_hostname=place.hostname) as connection,
+        ):
+            connection.sendall(f"POST / HTTP/1.1\r\nHost: {place.netloc}\r\n{length}\r\n\r\n".encode())
+            assert connection.recv(12) in (b"HTTP/1.1 403", b"HTTP/1.1 400")
 
 
 def test_the_administrators_signature_is_taken(cloud: LocalCloud, send: Send) -> None:
