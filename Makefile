@@ -26,8 +26,8 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: development ## Run the tests of the application and of the local cloud, or those of TESTS=path
-	@$(PYTEST) $(or $(TESTS),tests $(wildcard local/tests))
-	@echo 'Ran: $(or $(TESTS),tests $(wildcard local/tests)).$(PROVE)'
+	@$(PYTEST) $(or $(TESTS),tests $(wildcard local/tests)); status=$$?; \
+	  echo 'Ran: $(or $(TESTS),tests $(wildcard local/tests)). $(PROVE)'; exit $$status
 
 synth: install ## Synthesise the templates of dev into cdk.out/
 	@cdk synth --quiet
@@ -45,7 +45,7 @@ format: development ## Put the code in its format
 clean: ## Remove all that was installed or made
 	@rm -rf .venv .local node_modules cdk.out .mypy_cache .ruff_cache .pytest_cache .coverage
 
-COMPILE = .local/installer/bin/uv pip compile -q --cache-dir .local/cache/uv --universal --generate-hashes --custom-compile-command "make lock" --python-version 3.11
+COMPILE = .local/installer/bin/uv pip compile -q --cache-dir .local/cache/uv --universal --no-strip-extras --generate-hashes --custom-compile-command "make lock" --python-version 3.11
 lock: development ## Choose the newest versions that pyproject.toml allows, and pin them by hash
 	@$(COMPILE) --upgrade pyproject.toml -o requirements.txt
 	@$(COMPILE) --upgrade lambda_src/requirements.in -o lambda_src/requirements.txt
@@ -63,5 +63,12 @@ development:
 include $(wildcard operations/targets.mk local/targets.mk proof/targets.mk)
 
 # README names commands of folders that a copy may have deleted.
+ABSENT = echo 'make $@: no such command here. `make` lists those that this copy has; local/ and proof/ bring more.' >&2; exit 2
 .DEFAULT:
-	@echo 'make $@: no such command here. `make` lists those that this copy has; local/ and proof/ bring more.' >&2; exit 2
+	@$(ABSENT)
+
+ifeq ($(wildcard proof/targets.mk),)
+.PHONY: docs
+docs: # There is a folder of that name.
+	@$(ABSENT)
+endif

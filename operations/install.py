@@ -89,6 +89,8 @@ def install(*chains: Sequence[Part], later: Sequence[Part] = ()) -> None:
     TEMPORARY.mkdir(parents=True, exist_ok=True)
     try:
         with _alone(), ThreadPoolExecutor() as pool:
+            for left in LOCAL.glob("apt-*"):  # Of an installation that was killed.
+                shutil.rmtree(left)
             _announce([part for chain in chains for part in _missing(chain)], _missing(later))
             for chain in [pool.submit(_install_chain, chain) for chain in chains]:
                 chain.result()

@@ -49,6 +49,14 @@ def test_a_file_imports_from_its_own_folder_and_the_folders_below(path: Path) ->
     assert above == set()
 
 
+def test_every_folder_with_python_has_its_place() -> None:
+    made = ("node_modules", "cdk.out")
+    folders = {each.name for each in ROOT.iterdir() if each.name[0] != "." and each.name not in made}
+    assert {name.removesuffix(".py") for name in folders if any(ROOT.glob(f"{name}/**/*.py")) or ".py" in name} == set(
+        BELOW
+    )
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     # A package's __init__ imports its modules, which may not import it.
     TopologicalSorter({path: _imports(path) for path in FILES}).prepare()

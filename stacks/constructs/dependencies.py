@@ -58,7 +58,7 @@ def dependencies(requirements: Path) -> Path:
         capture_output=True,
         text=True,
     )
-    if install.returncode:
+    if install.returncode or not folder.exists():  # With PIP_DRY_RUN pip installs nothing, and says that it is well.
         # A connection's failure is a warning of pip's; its errors then say that there is no such version.
         cause = re.search(r"connection broken by (.*)|ERROR: (.*)", install.stderr)
         reason = cause[1] or cause[2] if cause else " ".join(install.stderr.split())
