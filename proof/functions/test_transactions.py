@@ -272,17 +272,19 @@ def test_rotations_in_the_middle_of_a_transaction_fail_nothing(
 FAULTS = st.sampled_from([*CUTS.values(), *REFUSALS.values()])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    schedule=st.lists(st.none() | FAULTS, max_size=30),
+    faults=st.lists(st.tuples(st.integers(0, 9), FAULTS), min_size=3, max_size=7),
     keyed=st.lists(st.booleans(), min_size=3, max_size=3),
 )
 def test_whatever_the_schedule_the_table_has_what_the_callers_were_told(
-    writing: Harness, schedule: list[Interruption | None], keyed: list[bool]
+    writing: Harness, faults: list[tuple[int, Interruption]], keyed: list[bool]
 ) -> None:
+    """Each fault strikes after so many statements that pass."""
     _empty(writing.server)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(application_database, "PAUSE", 0.001)
+        schedule = [each for passing, fault in faults for each in [*[None] * passing, fault]]
         writing.database.on_statement = Schedule(*schedule)
         outcomes = {
             f"{number}": _outcome(writing, {"note": f"{number}"} | ({"key": f"{number}"} if has_key else {}))

@@ -201,7 +201,7 @@ def test_no_secret_is_in_a_variable_or_a_template(templates: Templates) -> None:
 
 
 def test_no_template_makes_a_function_believe_that_it_runs_on_a_laptop(templates: Templates) -> None:
-    """Nor can one: Lambda refuses variables with its own names (configuration-envvars.html)."""
+    """Nor can one: Lambda refuses variables with its own names, and CDK refuses them before."""
     local = set(
         re.findall(r'os\.environ\.get\("(AWS_LAMBDA_\w+)"\) == "local"', (SOURCE / "shared/database.py").read_text())
     )
