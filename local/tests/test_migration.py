@@ -602,13 +602,14 @@ def _in_use(server: Server, *statements: str, seconds: float) -> Iterator[None]:
         timer.join()
 
 
+@pytest.mark.parametrize("edited", ["ALTER TABLE one ADD COLUMN two INT, ADD COLUMN three INT", f"{TWO} -- edited"])
 def test_a_file_that_was_edited_after_its_interrupted_try_took_effect_is_not_recorded(
-    server: Server, folder: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+    server: Server, folder: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch, edited: str
 ) -> None:
     (folder / "0002_two.sql").write_text(TWO)
     _interrupted(migrate, monkeypatch, after=TWO)
-    (folder / "0002_two.sql").write_text("ALTER TABLE one ADD COLUMN two INT, ADD COLUMN three INT")
-    with pytest.raises(MigrationError):
+    (folder / "0002_two.sql").write_text(edited)
+    with pytest.raises(MigrationError, match="look at one"):
         migrate()
     with pytest.raises(pymysql.OperationalError, match="1054"):
         server.execute("SELECT three FROM migrated.one")

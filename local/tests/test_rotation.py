@@ -98,6 +98,16 @@ def test_the_serving_users_read_the_history_and_change_nothing_of_it(
                 execute(change)
 
 
+def test_the_first_rotation_makes_what_names_the_holder_of_the_migrations_lock(
+    server: Server, rotate: Callable[[], str]
+) -> None:
+    server.execute(f"DROP PROCEDURE {schema.HISTORY}.lock_holder")
+    rotate()
+    with server.session(server.master, server.master_password) as execute:
+        ((_, connection),) = execute(f"SELECT GET_LOCK('{schema.LOCK}', 0), CONNECTION_ID()")
+        assert execute(f"CALL {schema.HISTORY}.lock_holder()") == [(connection, server.master)]
+
+
 def test_only_user_and_password_change(aws: AWS, server: Server, rotate: Callable[[], str]) -> None:
     rotate()
     _, current = aws.current(SECRET_ID)
