@@ -95,7 +95,7 @@ BEFORE_KINDS: Final = (
     "INSERT INTO one VALUES (1, 100)",
     "CREATE TABLE parent (id INT PRIMARY KEY, text INT, INDEX texts (text))",
     "INSERT INTO parent VALUES (100, 1)",
-    "CREATE SQL SECURITY INVOKER VIEW below AS SELECT n FROM one",
+    "CREATE DEFINER=demoapp_schema@'%' SQL SECURITY INVOKER VIEW below AS SELECT n FROM one",
 )
 
 
