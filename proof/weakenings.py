@@ -297,7 +297,12 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         "        except GeneratorExit:\n            # Cut off",
         FAULTS,
     ),
-    "a connection with unread data is used": ("shared/database.py", " or has_unread(self._connection)", "", FAULTS),
+    "a connection with unread data is used": (
+        "shared/database.py",
+        "self._opened > AGE or has_unread(self._connection)",
+        "self._opened > AGE",
+        FAULTS,
+    ),
     "a password is sent as Latin-1": (
         "shared/database.py",
         "credentials.password.encode()",
@@ -325,7 +330,7 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         FAULTS,
     ),
     "a throttled read outlasts the deadline": (
-        "handler.py",
+        "shared/frame.py",
         "if not error.throttled or pause + direct_read.BUDGET > self._deadline.remaining():",
         "if not error.throttled:",
         FAULTS,
@@ -547,13 +552,13 @@ CODE: dict[str, tuple[str, str, str, str]] = {
     ),
     "a bad request is an error of the function": (
         "shared/frame.py",
-        "            if event == HEALTH:\n                raise",
+        "            if _is_health(event):\n                raise",
         "            if True:\n                raise",
         APPLICATION,
     ),
     "the health event reaches the application": (
         "shared/frame.py",
-        "        if event == HEALTH:\n            return",
+        "        if _is_health(event):\n            return",
         "        if False:\n            return",
         APPLICATION,
     ),

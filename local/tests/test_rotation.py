@@ -530,7 +530,7 @@ def test_with_partial_revokes_the_databases_name_is_taken_literally(aws: AWS, se
 
 
 def _answers(**variables: str) -> mock.Mock:
-    """A server whose settings and grants are these, as recorded."""
+    """A server whose settings and grants are these."""
     server = mock.Mock()
     grants = variables.pop("grants", "").splitlines()
     server.rows.side_effect = lambda sql, _=(): (
@@ -545,7 +545,7 @@ def test_a_databases_name_has_no_wildcards_however_the_server_reads_it(partial_r
     assert DatabaseUsers(server, {"dev_DB": ["SELECT"]})._allowed == {f"`{name}`.*": {"SELECT"}}
 
 
-RECORDED = {
+DOCUMENTED = {
     "macOS's MySQL 9.7, lower_case_table_names=2": (
         {"lower_case_table_names": "2"},
         "GRANT USAGE ON *.* TO `demoapp`@`%`\nGRANT SELECT ON `devdb`.* TO `demoapp`@`%`",
@@ -559,12 +559,12 @@ RECORDED = {
         "GRANT USAGE ON *.* TO `demoapp`@`%`\nGRANT SELECT ON `devdb`.* TO `demoapp`@`%`",
     ),
 }
-"""What servers answer that cannot be had here: variables and SHOW GRANTS. Recorded, not run."""
+"""What servers that cannot be had here answer, by their manuals and reports: variables and SHOW GRANTS. Never run."""
 
 
-@pytest.mark.parametrize("recorded", RECORDED)
-def test_a_user_whose_grants_are_right_is_left_alone_by_their_recorded_answers(recorded: str) -> None:
-    variables, grants = RECORDED[recorded]
+@pytest.mark.parametrize("documented", DOCUMENTED)
+def test_a_user_whose_grants_are_right_is_left_alone_by_their_documented_answers(documented: str) -> None:
+    variables, grants = DOCUMENTED[documented]
     server = _answers(**variables, grants=grants)
     DatabaseUsers(server, {"devDB": ["SELECT"]}).ensure("demoapp", "x", is_in_use=False)
     verbs = {call.args[0].split()[0] for call in server.rows.call_args_list}
