@@ -33,10 +33,8 @@ synth: install ## Synthesise the templates of dev into cdk.out/
 	@cdk synth --quiet
 
 check: development ## What CI runs: format, lint, types, and every test
-	@ruff format --check .
-	@ruff check .
-	@mypy
-	@$(PYTEST)
+	@status=0; for each in "ruff format --check ." "ruff check ." mypy; do $$each || status=1; done; \
+	  $(PYTEST) || status=1; exit $$status # The tests' closing line comes last, whatever failed.
 
 format: development ## Put the code in its format
 	@ruff format .

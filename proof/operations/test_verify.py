@@ -295,7 +295,7 @@ def _a_password(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
 
 @sabotages("alarms")
 def _a_silent_alarm(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    names = list(deployed.physical_ids("AWS::CloudWatch::Alarm").values())[:1]
+    names = [deployed.physical_ids("AWS::CloudWatch::Alarm")["Monitoring/ConfigurationError"]]
     deployed.client("cloudwatch").disable_alarm_actions(AlarmNames=names)
     yield
     deployed.client("cloudwatch").enable_alarm_actions(AlarmNames=names)

@@ -11,10 +11,10 @@ from stacks.constructs.runtime_python import runtime_python
 
 
 def test_a_synthesis_names_a_wrong_file(tree: Path) -> None:
-    (tree / "migrations" / "0003_gap.sql").write_text("SELECT 1")
+    (tree / "migrations" / "0004_gap.sql").write_text("CREATE TABLE gap (id INT)")
     refused = subprocess.run(["python3", "app.py"], cwd=tree, env=environment(), capture_output=True, text=True)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("Migrations refused:\n0003_gap.sql: 0002 is missing")
+    assert refused.stderr.startswith("Migrations refused:\n0004_gap.sql: 0003 is missing")
 
 
 def test_all_faults_are_named_at_once_without_a_traceback_or_a_template(
