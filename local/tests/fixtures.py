@@ -92,8 +92,9 @@ def trusted(server: Server, tmp_path: Path) -> Iterator[None]:
 def aws(server: Server, trusted: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
     """Both services, reachable by the SDK, with the parameter, the secret and the master's secret.
 
-    The application's users do not exist: the first rotation makes them.
+    The application's users do not exist: the first rotation makes them. The application's tables are empty.
     """
+    server.execute(f"USE {server.database}", "DELETE FROM note", "DELETE FROM transaction_key")
     for user in ("demoapp", "demoapp_clone"):
         server.execute(f"DROP USER IF EXISTS {user}@'%'")
     aws = AWS()

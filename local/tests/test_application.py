@@ -20,10 +20,8 @@ Environment = Callable[..., Frame]
 
 
 @pytest.fixture
-def function(server: Server, rotate: Callable[[], str], environment: Environment) -> Frame:
-    """The function, and empty tables."""
+def function(rotate: Callable[[], str], environment: Environment) -> Frame:
     rotate()
-    server.execute(f"USE {server.database}", "DELETE FROM note", "DELETE FROM transaction_key")
     return environment()
 
 
