@@ -36,15 +36,31 @@ def build(app: cdk.App, settings: Settings) -> None:
     MonitoringStack(app, f"{prefix}Monitoring", settings=settings, network=network, database=database, service=service)
     if settings.github_repository:
         DeploymentStack(app, f"{prefix}Deployment", settings=settings)
-    cdk.Tags.of(app).add("application", "demoapp")
+    cdk.Tags.of(app).add("application", settings.application)
     cdk.Tags.of(app).add("environment", settings.env)
     acknowledge_findings(app, settings)
 
 
 def lasting_context() -> dict[str, Any]:
-    """Return cdk.json's context: CDK's feature flags, and the environments' lasting settings."""
-    context: dict[str, Any] = json.loads(Path(__file__).with_name("cdk.json").read_text())["context"]
-    return context
+    """Return cdk.json's context: CDK's feature flags, the application's name, and the environments' lasting settings.
+
+    Raises:
+        SettingsError: the file is not JSON.
+    """
+    try:
+        context = json.loads(Path(__file__).with_name("cdk.json").read_text()).get("context", {})
+    except json.JSONDecodeError as error:
+        raise SettingsError([f"cdk.json: line {error.lineno}, column {error.colno}: {error.msg}"]) from None
+    return dict(context)
+
+
+def lasting_settings(env: str = "dev", region: str = "") -> Settings:
+    """Return an environment's settings as cdk.json has them.
+
+    Raises:
+        SettingsError: naming every fault.
+    """
+    return from_context(lasting_context() | {"env": env}, region)
 
 
 def templates(**context: str) -> dict[str, dict[str, Any]]:

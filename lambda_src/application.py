@@ -54,8 +54,9 @@ def _store(transaction: Transaction, text: str) -> int:
 
 def _sentence(config: dict[str, Any], database: ApplicationDatabase) -> dict[str, Any]:
     ((name, notes, version),) = database.rows("SELECT DATABASE(), (SELECT COUNT(*) FROM note), VERSION()")
+    loaded = f"{config.get('app', 'The application')} successfully loaded config {json.dumps(config)}"
     found = {
-        "message": f"DemoApp successfully loaded config {json.dumps(config)} and connected to RDS database {name}!",
+        "message": f"{loaded} and connected to RDS database {name}!",
         "database": name,
         "notes": notes,
     }

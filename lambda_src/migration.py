@@ -54,7 +54,7 @@ FINISH: Final = f"UPDATE {TABLE} SET finished_at = CURRENT_TIMESTAMP, schema_bef
 
 Schema = dict[str, str]
 """What makes each table and view, by name."""
-logger = logging.getLogger("demoapp.migration")
+logger = logging.getLogger("migration")
 
 
 class MigrationError(InvocationError):

@@ -43,7 +43,7 @@ EXCLUDED: Final = " %+~`#$&*()|[]{}:;<>?!'/@\"\\"
 
 EXISTS: Final = 1304  # A procedure, which before MySQL 8.0.29 cannot be made IF NOT EXISTS.
 
-logger = logging.getLogger("demoapp.rotation")
+logger = logging.getLogger("rotation")
 
 
 class _FinishedMeanwhileError(Exception):

@@ -34,7 +34,7 @@ def up(debug_port: int = 0) -> None:
         _timed("cdk bootstrap", cloud.bootstrap)
     _timed("cdk deploy --all", cloud.deploy)
     write_exports(cloud, EXPORTS)
-    outputs = cloud.outputs("Dev-Service")
+    outputs = cloud.outputs("Service")
     print(
         "\n".join(f"{name} = {value}" for name, value in outputs.items()),
         "\nNow, in any shell:",

@@ -16,6 +16,7 @@ import boto3
 import pymysql
 import urllib3
 
+from app import lasting_settings
 from local.certificates import create
 from local.database_server import wanted
 from local.install import CLOUD
@@ -238,9 +239,10 @@ class LocalCloud:
         """Destroy all stacks, as they were synthesised for the last deploy, and return what CDK printed."""
         return self.cdk("destroy", "--all", "--force", f"--app={self.assembly}")
 
-    def outputs(self, stack: str) -> Mapping[str, str]:
-        """A deployed stack's outputs."""
-        (described,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    def outputs(self, stack: str, env: str = "dev") -> Mapping[str, str]:
+        """The outputs of a deployed stack, which is named without its application and environment."""
+        name = f"{lasting_settings(env).stack_prefix}{stack}"
+        (described,) = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
 
     def cut_connections(self, secret_id: str) -> int:
@@ -250,7 +252,8 @@ class LocalCloud:
         """
         connection = self.database_connection(secret_id)
         with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT id FROM information_schema.processlist WHERE user LIKE 'demoapp%'")
+            user = f"{lasting_settings().application_username}%"
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE user LIKE %s", (user,))
             threads = {row[0] for row in cursor.fetchall()}
             old = threads & self._connections
             self._connections = threads

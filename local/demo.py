@@ -43,7 +43,7 @@ class Demo:
     @cached_property
     def outputs(self) -> Mapping[str, str]:
         """Of the service's stack, when it is deployed."""
-        return self.cloud.outputs("Dev-Service")
+        return self.cloud.outputs("Service")
 
     @cached_property
     def _lambda(self) -> Any:

@@ -10,44 +10,37 @@ function with every deploy, which is no such change.
 
 import subprocess
 import sys
-from collections.abc import Sequence
 
-from app import lasting_context, templates
+from app import lasting_settings, templates
 from operations import aws
 from operations.commands import ROOT
 from operations.preflight import Preflight
-from stacks.settings import ENVIRONMENTS, SettingsError, from_context
+from stacks.settings import ENVIRONMENTS, Settings, SettingsError
 
 
-def commands(env: str, approval: str = "destructive") -> list[list[str]]:
-    """Return CDK's command lines, in order.
-
-    Raises:
-        ValueError: there is no such environment, or no such approval.
-    """
-    if env not in ENVIRONMENTS or approval not in ("destructive", "never"):
-        raise ValueError(
-            f"ENV={env} APPROVAL={approval}: ENV is one of {', '.join(ENVIRONMENTS)}, APPROVAL never or nothing"
-        )
-    prefix = ENVIRONMENTS[env].stack_prefix
-    data = [f"{prefix}Network", f"{prefix}Database"]
-    deploy = ["cdk", "deploy", f"--context=env={env}"]
+def commands(settings: Settings, approval: str = "destructive") -> list[list[str]]:
+    """Return CDK's command lines, in order."""
+    data = [f"{settings.stack_prefix}{each}" for each in ("Network", "Database")]
+    deploy = ["cdk", "deploy", f"--context=env={settings.env}"]
     return [[*deploy, "--require-approval", approval, *data], [*deploy, "--require-approval", "never", "--all"]]
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(env: str = "", approval: str = "destructive", *others: str) -> None:
     """Run them, in the shell's own environment; exit with the status of the first that fails.
 
     When something would stop the deploy, none is run.
     """
+    if env not in ENVIRONMENTS or approval not in ("destructive", "never") or others:
+        sys.exit(
+            f"ENV={env} APPROVAL={' '.join([approval, *others])}: ENV is one of {', '.join(ENVIRONMENTS)}, "
+            "APPROVAL never or nothing; for example: make deploy ENV=dev"
+        )
     session = aws.session()
     try:
-        lines = commands(*arguments)
-        settings = from_context(lasting_context() | {"env": arguments[0]}, session.region_name or "")
+        settings = lasting_settings(env, session.region_name or "")
     except SettingsError as error:
         sys.exit("\n".join(["Settings refused:", *(f"  {fault}" for fault in error.faults)]))
-    except (TypeError, ValueError) as error:
-        sys.exit(f"{error}; for example: make deploy ENV=dev")
+    lines = commands(settings, approval)
     faults = Preflight(settings, templates(env=settings.env), session).faults()
     if faults:
         sys.exit("\n".join(["Nothing was deployed:", *(f"  {fault}" for fault in faults)]))
@@ -58,4 +51,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

@@ -88,7 +88,7 @@ def test_without_proof_and_local_it_synthesises_is_tested_and_deploys(tmp_path: 
     copy = _filled(_copy(tmp_path / "a copy", "proof", "local"))
     assert _dead(copy) == []
     _run(copy, "make", "synth")
-    assert list(copy.glob("cdk.out/Dev-Service.template.json"))
+    assert list(copy.glob("cdk.out/demoApp-dev-Service.template.json"))
     assert "no region: set AWS_REGION" in _run(copy, "make", "deploy", status=2)
     assert "Unable to locate credentials" in _run(copy, "make", "verify", status=2, AWS_REGION="us-east-1")
     said = _run(copy, "make", "check")
@@ -100,7 +100,7 @@ def test_without_proof_and_local_it_synthesises_is_tested_and_deploys(tmp_path: 
     _run(copy, "plain/bin/pip", "install", "--quiet", "--requirement", "requirements.txt")
     tools = os.pathsep.join(map(str, [copy / "plain/bin", copy / "node_modules/.bin", copy / ".venv/bin"]))
     _run(copy, "cdk", "synth", "--quiet", PATH=os.pathsep.join([tools, os.environ["PATH"]]))
-    assert list(copy.glob("cdk.out/Dev-Service.template.json"))
+    assert list(copy.glob("cdk.out/demoApp-dev-Service.template.json"))
 
 
 def test_a_command_that_a_copy_does_not_have_says_so(tmp_path: Path) -> None:

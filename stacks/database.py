@@ -15,18 +15,14 @@ from constructs import Construct
 from stacks.constructs.function import LeastPrivilegeFunction
 from stacks.constructs.key import EncryptionKey
 from stacks.network import HTTPS, NetworkStack
-from stacks.settings import APPLICATION_USERNAME, SCHEMA_USERNAME, Settings
-from stacks.settings.rds_mysql import OUT_OF_SUPPORT
+from stacks.settings import Settings
+from stacks.settings.rds_mysql import HISTORY, OUT_OF_SUPPORT, REHEARSAL
 
 MYSQL: Final = ec2.Port.tcp(3306)
 DATA: Final = ["SELECT", "INSERT", "UPDATE", "DELETE"]
 """Privileges of the serving function's database users, on the application's database."""
 DEFINITIONS: Final = ["ALTER", "CREATE", "CREATE VIEW", "DROP", "INDEX", "REFERENCES", "SHOW VIEW"]
 """Privileges that the migration function's database users have beside those, on the same database."""
-HISTORY: Final = "demoapp_history"
-"""The database of the migrations' history, which the serving function's users only read."""
-REHEARSAL: Final = "demoapp_rehearsal"
-"""The database in which the migration function tries a statement on empty tables; it makes and drops it."""
 
 
 class DatabaseStack(cdk.Stack):
@@ -69,7 +65,7 @@ class DatabaseStack(cdk.Stack):
         engine = rds.DatabaseInstanceEngine.mysql(version=version)
         # A fixed name, so that this stack can create the log groups with a retention before RDS creates
         # them without one.
-        identifier = f"{settings.env}-demoapp"
+        identifier = settings.database_identifier
         self.instance = rds.DatabaseInstance(
             self,
             "Instance",
@@ -136,15 +132,15 @@ class DatabaseStack(cdk.Stack):
             )
         if settings.series in OUT_OF_SUPPORT:
             cdk.Annotations.of(self.instance).add_warning_v2(
-                "demoapp:extendedSupport",
+                "database:extendedSupport",
                 f"MySQL {settings.series} has left standard support: RDS bills extended support "
                 "for every vCPU-hour of both instances of the Multi-AZ pair.",
             )
 
         # `manage_master_user_password` makes it.
         master_secret = cast("secretsmanager.ISecret", self.instance.secret)
-        self.secret = self._secret("Secret", APPLICATION_USERNAME, master_secret, settings)
-        self.schema_secret = self._secret("SchemaSecret", SCHEMA_USERNAME, master_secret, settings)
+        self.secret = self._secret("Secret", settings.application_username, master_secret, settings)
+        self.schema_secret = self._secret("SchemaSecret", settings.schema_username, master_secret, settings)
         self.rotation = LeastPrivilegeFunction(
             self,
             "Rotation",
@@ -166,11 +162,11 @@ class DatabaseStack(cdk.Stack):
                 "ROTATED_USERS": self.to_json_string(
                     {
                         self.secret.secret_arn: {
-                            "username": APPLICATION_USERNAME,
+                            "username": settings.application_username,
                             "privileges": {settings.database_name: DATA, HISTORY: ["SELECT"]},
                         },
                         self.schema_secret.secret_arn: {
-                            "username": SCHEMA_USERNAME,
+                            "username": settings.schema_username,
                             "privileges": {
                                 settings.database_name: DATA + DEFINITIONS,
                                 HISTORY: ["SELECT", "INSERT", "UPDATE", "EXECUTE"],

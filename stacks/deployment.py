@@ -67,16 +67,23 @@ class DeploymentStack(cdk.Stack):
         prefix = settings.stack_prefix
         here = f"{self.region}:{self.account}"
         allowed = {
-            f"cloudformation:{here}:stack/{prefix}*/*": [
-                "cloudformation:DetectStackDrift",
-                "cloudformation:DetectStackResourceDrift",
-            ],
-            f"lambda:{here}:function:{prefix}*": [
-                "lambda:GetAlias",
-                "lambda:GetFunctionConcurrency",
-                "lambda:GetFunctionConfiguration",
-                "lambda:GetPolicy",
-            ],
+            # By each stack's name, because that of another environment may begin as this one's.
+            **{
+                f"cloudformation:{here}:stack/{prefix}{stack}/*": [
+                    "cloudformation:DetectStackDrift",
+                    "cloudformation:DetectStackResourceDrift",
+                ]
+                for stack in ("Network", "Database", "Service", "Monitoring")
+            },
+            **{
+                f"lambda:{here}:function:{prefix}{stack}-*": [
+                    "lambda:GetAlias",
+                    "lambda:GetFunctionConcurrency",
+                    "lambda:GetFunctionConfiguration",
+                    "lambda:GetPolicy",
+                ]
+                for stack in ("Database", "Service")
+            },
             f"lambda:{here}:function:{prefix}Service-Function*:{ALIAS}": ["lambda:InvokeFunction"],
             # AWS's own parameters, with the newest version of the extension's layer.
             f"ssm:{self.region}::parameter/aws/service/aws-parameters-and-secrets-lambda-extension/*": [

@@ -67,7 +67,7 @@ class MonitoringStack(cdk.Stack):
         if settings.alarm_email:
             topic.add_subscription(subscriptions.EmailSubscription(settings.alarm_email))
         function, instance, rotation = service.function, database.instance, database.rotation
-        namespace = f"DemoApp/{settings.env}"
+        namespace = settings.metric_namespace
         failures = {name: self._logged(service, namespace, name, f'$.outcome = "{name}"') for name in FAILURES}
         bad_requests = self._logged(service, namespace, "BadRequestError", '$.outcome = "BadRequestError"')
         refreshed = self._logged(service, namespace, "CredentialsRefreshed", '$.message = "credentials.refreshed"')
@@ -172,7 +172,13 @@ class MonitoringStack(cdk.Stack):
                 "Rotation steps": [rotation.metric_invocations(), rotation.metric_errors()],
             },
         }
-        dashboard = cloudwatch.Dashboard(self, "Dashboard", default_interval=cdk.Duration.hours(3))
+        dashboard = cloudwatch.Dashboard(
+            self,
+            "Dashboard",
+            # An account's dashboards are the same in all regions.
+            dashboard_name=f"{settings.stack_prefix}{self.region}",
+            default_interval=cdk.Duration.hours(3),
+        )
         for question, graphs in sections.items():
             dashboard.add_widgets(cloudwatch.TextWidget(markdown=f"## {question}", width=24, height=1))
             dashboard.add_widgets(

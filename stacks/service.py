@@ -15,9 +15,6 @@ from stacks.database import MYSQL, DatabaseStack, secrets_decryption
 from stacks.network import HTTPS, NetworkStack
 from stacks.settings import Settings
 
-APP_CONFIG_PATH: Final = "demoApp/app_config"
-APP_CONFIG: Final = '{"enableVersion":true,"version":1,"app":"DemoApp"}'
-
 TIMEOUT: Final = cdk.Duration.seconds(36)
 """The function's timeout. A test checks that all its waits together are shorter."""
 
@@ -51,9 +48,9 @@ class ServiceStack(cdk.Stack):
         parameter = ssm.StringParameter(
             self,
             "AppConfig",
-            parameter_name=f"/{settings.env}/{APP_CONFIG_PATH}",
-            description="Configuration of DemoApp",
-            string_value=APP_CONFIG,
+            parameter_name=settings.parameter_name,
+            description=f"Configuration of {settings.application}",
+            string_value=settings.app_config,
         )
         self.function = LeastPrivilegeFunction(
             self,
@@ -85,7 +82,7 @@ class ServiceStack(cdk.Stack):
             ),
             environment={
                 "ENV": settings.env,
-                "APP_CONFIG_PATH": APP_CONFIG_PATH,
+                "APP_CONFIG_PATH": settings.config_path,
                 "CREDS_PATH": database.secret.secret_arn,
             },
             # Explicit statements, because `grant_read` allows four actions and two, and the extension calls

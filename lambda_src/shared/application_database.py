@@ -41,7 +41,7 @@ BEGINS: Final = re.compile(
 
 Timed = Callable[[str], AbstractContextManager[None]]
 
-logger = logging.getLogger("demoapp")
+logger = logging.getLogger("application")
 
 
 class Transaction:

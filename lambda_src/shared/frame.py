@@ -47,7 +47,7 @@ COMMAND_DENIED: Final = 1142
 SCHEMA_CHECK: Final = 1.0
 """Seconds to read the schema's version, once for each connection."""
 
-logger = logging.getLogger("demoapp")
+logger = logging.getLogger("application")
 
 
 class Context(Protocol):

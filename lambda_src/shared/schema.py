@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-HISTORY: Final = "demoapp_history"
-REHEARSAL: Final = "demoapp_rehearsal"
+HISTORY: Final = "migrations_history"
+REHEARSAL: Final = "migrations_rehearsal"
 """The database in which the migration function runs a statement on empty tables, to learn what schema it makes."""
-LOCK: Final = "demoapp.migrations"
+LOCK: Final = "migrations"
 MAKE_HISTORY: Final = (
     f"CREATE DATABASE IF NOT EXISTS {HISTORY}",
     f"""

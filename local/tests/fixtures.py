@@ -195,7 +195,7 @@ def cloud() -> Iterator[LocalCloud]:
 @pytest.fixture(scope="session")
 def outputs(cloud: LocalCloud) -> dict[str, str]:
     """What the service's stack says of itself."""
-    return dict(cloud.outputs("Dev-Service"))
+    return dict(cloud.outputs("Service"))
 
 
 @pytest.fixture(scope="session")

@@ -344,12 +344,12 @@ def test_credentials_of_an_unknown_date_have_no_age(date: object) -> None:
     ("older", "newer"),
     [
         (
-            "UPDATE demoapp_history.schema_history SET finished_at = NULL",
-            "UPDATE demoapp_history.schema_history SET finished_at = NOW()",
+            "UPDATE migrations_history.schema_history SET finished_at = NULL",
+            "UPDATE migrations_history.schema_history SET finished_at = NOW()",
         ),
         (
-            "RENAME TABLE demoapp_history.schema_history TO elsewhere",
-            "RENAME TABLE elsewhere TO demoapp_history.schema_history",
+            "RENAME TABLE migrations_history.schema_history TO elsewhere",
+            "RENAME TABLE elsewhere TO migrations_history.schema_history",
         ),
     ],
 )
@@ -375,12 +375,12 @@ def test_an_unreadable_schema_version_is_not_reported_as_an_old_one(
 ) -> None:
     rotate()
     frame = environment()
-    server.execute("ALTER TABLE demoapp_history.schema_history CHANGE version number INT UNSIGNED NOT NULL")
+    server.execute("ALTER TABLE migrations_history.schema_history CHANGE version number INT UNSIGNED NOT NULL")
     try:
         with pytest.raises(QueryFailedError, match="1054"):
             frame.handle({}, Context())
     finally:
-        server.execute("ALTER TABLE demoapp_history.schema_history CHANGE number version INT UNSIGNED NOT NULL")
+        server.execute("ALTER TABLE migrations_history.schema_history CHANGE number version INT UNSIGNED NOT NULL")
     assert frame.handle(HEALTH, Context())["schemaVersion"] == 2
 
 
@@ -389,9 +389,9 @@ def test_a_user_that_may_not_read_the_history_yet_is_a_failure_that_passes(
 ) -> None:
     rotate()
     user = "demoapp_clone@'%'"
-    server.execute(f"REVOKE SELECT ON `demoapp\\_history`.* FROM {user}")
+    server.execute(f"REVOKE SELECT ON `migrations\\_history`.* FROM {user}")
     frame = environment()
     with pytest.raises(DependencyUnavailableError, match="may not read the history yet"):
         frame.handle({}, Context())
-    server.execute(f"GRANT SELECT ON `demoapp\\_history`.* TO {user}")
+    server.execute(f"GRANT SELECT ON `migrations\\_history`.* TO {user}")
     assert frame.handle(HEALTH, Context())["schemaVersion"] == 2

@@ -48,8 +48,8 @@ def migrate(aws: AWS, server: Server, folder: Path) -> Iterator[Migrate]:
     server.execute(
         f"CREATE USER {user}@'%' IDENTIFIED BY '{CANARY}schema' REQUIRE SSL",
         f"GRANT {PRIVILEGES} ON migrated.* TO {user}@'%'",
-        f"GRANT {PRIVILEGES} ON `demoapp\\_rehearsal`.* TO {user}@'%'",
-        f"GRANT SELECT, INSERT, UPDATE, EXECUTE ON `demoapp\\_history`.* TO {user}@'%'",
+        f"GRANT {PRIVILEGES} ON `migrations\\_rehearsal`.* TO {user}@'%'",
+        f"GRANT SELECT, INSERT, UPDATE, EXECUTE ON `migrations\\_history`.* TO {user}@'%'",
     )
     details = connection_details(server, dbname="migrated", username=user, password=f"{CANARY}schema")
     aws.add_secret(SECRET, details)
@@ -65,7 +65,7 @@ def migrate(aws: AWS, server: Server, folder: Path) -> Iterator[Migrate]:
 
 def _history(server: Server) -> list[Any]:
     return server.execute(
-        "SELECT version, name, failed_with, finished_at IS NOT NULL FROM demoapp_history.schema_history "
+        "SELECT version, name, failed_with, finished_at IS NOT NULL FROM migrations_history.schema_history "
         "ORDER BY version"
     )
 
@@ -94,7 +94,7 @@ def test_a_lock_is_waited_for_no_longer_than_its_time_and_its_holder_is_named(se
     """By any user: MySQL asks for no right to take a lock."""
     server.execute("DROP USER IF EXISTS demoapp@'%'", "CREATE USER demoapp@'%' IDENTIFIED BY 'x'")
     with server.session("demoapp", "x") as execute:
-        ((_, connection),) = execute("SELECT GET_LOCK('demoapp.migrations', 0), CONNECTION_ID()")
+        ((_, connection),) = execute("SELECT GET_LOCK('migrations', 0), CONNECTION_ID()")
         with pytest.raises(MigrationError, match=rf"connection {connection} of user demoapp holds its lock"):
             migrate(lock_seconds=1)
     server.execute("DROP USER demoapp@'%'")
@@ -302,7 +302,7 @@ def test_a_database_of_an_earlier_version_of_this_function_goes_on(
     checksum = schema.Migration(1, "", ONE).checksum
     old = f"version INT UNSIGNED NOT NULL PRIMARY KEY, name VARCHAR(200) NOT NULL, checksum CHAR(64) NOT NULL, {OLD}"
     server.execute(
-        "DELETE FROM demoapp_history.schema_history",
+        "DELETE FROM migrations_history.schema_history",
         "USE migrated",
         f"CREATE TABLE schema_history ({old})",
         f"INSERT INTO schema_history VALUES (1, '0001_one.sql', '{checksum}', NOW(), NULL, NOW()), "
@@ -312,7 +312,7 @@ def test_a_database_of_an_earlier_version_of_this_function_goes_on(
     with pytest.raises(MigrationError, match=r"^0003_three\.sql: an earlier try was interrupted"):
         migrate()
     assert _history(server)[:2] == [(1, "0001_one.sql", None, 1), (2, "0002_two.sql", None, 1)]
-    server.execute("DELETE FROM demoapp_history.schema_history WHERE version = 3")
+    server.execute("DELETE FROM migrations_history.schema_history WHERE version = 3")
     assert migrate() == {"schemaVersion": 3, "applied": ["0003_three.sql"]}
     # For the version of the functions that is live until the deploy ends.
     assert server.execute("SELECT COUNT(*) FROM migrated.schema_history") == [(3,)]
@@ -322,7 +322,7 @@ OLD = "begun_at TIMESTAMP NOT NULL DEFAULT NOW(), failed_with INT UNSIGNED NULL,
 
 
 def test_a_history_that_is_not_there_yet_is_a_failure_that_passes(server: Server, migrate: Migrate) -> None:
-    server.execute("DROP TABLE demoapp_history.schema_history")
+    server.execute("DROP TABLE migrations_history.schema_history")
     with pytest.raises(DependencyUnavailableError, match="no history yet: a rotation makes it"):
         migrate()
     server.execute(*schema.MAKE_HISTORY[:-1])
@@ -540,7 +540,7 @@ def test_data_and_its_record_are_committed_together(
     server: Server, folder: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "0002_row.sql").write_text(
-        "INSERT INTO one VALUES ((SELECT COUNT(*) FROM demoapp_history.schema_history))"
+        "INSERT INTO one VALUES ((SELECT COUNT(*) FROM migrations_history.schema_history))"
     )
     rows = Database.rows
 

@@ -37,7 +37,7 @@ STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
 PRIVILEGES = [
     "GRANT USAGE ON *.*",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON `dev\\_DB`.*",
-    "GRANT SELECT ON `demoapp\\_history`.*",
+    "GRANT SELECT ON `migrations\\_history`.*",
 ]
 """Of the serving function's users, without their names."""
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import operations.aws
+from app import lasting_settings
 from local.cloud import CloudError, LocalCloud
 from local.tests.fixtures import assembly, local_cloud
 from operations import deploy
@@ -19,6 +20,8 @@ from operations.load import ANSWERED, Load
 from stacks.settings import Settings
 
 APPLIED, REFUSED, ROLLED_BACK = "applied", "refused", "rolled back"
+BESIDE = "another environment beside it"
+"""Shown by proof/cloud/test_applications.py."""
 LAYER = "arn:aws:lambda:us-east-1:177933569100:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:99"
 REPLACES = "It would replace the instance or its network. Make another environment, and restore a snapshot there."
 
@@ -41,6 +44,7 @@ CHANGES = [
         APPLIED,
         "Needs `APPROVAL=never`: CloudFormation says that the log groups may be replaced, and does not replace them.",
     ),
+    Change("application", "other", BESIDE, "It names the stacks, and what has a name in them."),
     Change("vpc_cidr", "172.31.0.0/17", REFUSED, REPLACES),
     Change("public_subnet_cidr", "172.31.4.0/24", APPLIED, "Nothing changes while `egress=endpoints`."),
     Change("private_subnet_a_cidr", "172.31.9.0/24", REFUSED, REPLACES),
@@ -107,12 +111,16 @@ def _load(invoke: Callable[[], dict[str, Any]]) -> Load:
 
 def _deploy(cloud: LocalCloud, *context: str, approval: str = "destructive") -> None:
     """Deploy as `make deploy` does."""
-    for line in deploy.commands("dev", approval):
+    for line in deploy.commands(lasting_settings(), approval):
         cloud.cdk(*line[1:], f"--app={assembly(*context)}")
 
 
 @pytest.mark.changes
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: f"{change.setting}={change.value}")
+@pytest.mark.parametrize(
+    "change",
+    [each for each in CHANGES if each.outcome != BESIDE],
+    ids=lambda change: f"{change.setting}={change.value}",
+)
 def test_a_change_is_applied_without_a_failed_invocation_or_leaves_all_as_it_was(
     cloud: LocalCloud, outputs: dict[str, str], invoke: Callable[[], dict[str, Any]], change: Change
 ) -> None:
@@ -146,7 +154,9 @@ def _templates(cloud: LocalCloud) -> dict[str, Any]:
     """What each stack of the environment is now."""
     client = cloud.client("cloudformation")
     names = [stack["StackName"] for stack in client.describe_stacks()["Stacks"]]
-    return {name: client.get_template(StackName=name)["TemplateBody"] for name in names if name.startswith("Dev-")}
+    return {
+        name: client.get_template(StackName=name)["TemplateBody"] for name in names if name.startswith("demoApp-dev-")
+    }
 
 
 def test_every_setting_has_its_change() -> None:
@@ -168,5 +178,5 @@ def test_an_accounts_small_limit_refuses_any_reservation_and_none_is_needed() ->
             cloud.deploy(assembly=assembly())
         # Repeat the failed deploy without its cause.
         cloud.deploy(assembly=assembly("reserved_concurrency=0"))
-        function = cloud.outputs("Dev-Service")["FunctionName"]
+        function = cloud.outputs("Service")["FunctionName"]
         assert not operations.aws.invoke(cloud.client("lambda"), function)["error"]

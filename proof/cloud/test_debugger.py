@@ -79,7 +79,7 @@ def cloud() -> Iterator[LocalCloud]:
 
 def test_a_breakpoint_in_the_sources_stops_the_deployed_function(cloud: LocalCloud) -> None:
     (line,) = [number for number, text in enumerate(APPLICATION.read_text().splitlines(), 1) if "found = {" in text]
-    name = cloud.outputs("Dev-Service")["FunctionName"]
+    name = cloud.outputs("Service")["FunctionName"]
     answers: list[Any] = []
     invocation = threading.Thread(target=lambda: answers.append(invoke(cloud.client("lambda"), name)["answer"]))
     debugger = Debugger(cloud.debug_port)

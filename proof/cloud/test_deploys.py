@@ -23,7 +23,7 @@ def test_a_version_that_cannot_answer_fails_the_deploy_and_callers_keep_the_one_
             cloud.deploy(assembly=assembly("parameter_ttl=60"))
     finally:
         parameters.put_parameter(Name=outputs["ParameterName"], Value=good, Overwrite=True)
-    (stack,) = cloud.client("cloudformation").describe_stacks(StackName="Dev-Service")["Stacks"]
+    (stack,) = cloud.client("cloudformation").describe_stacks(StackName="demoApp-dev-Service")["Stacks"]
     assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
     answer = invoke()
     assert not answer["error"]
@@ -43,7 +43,7 @@ def second_cloud() -> Iterator[LocalCloud]:
 def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud: LocalCloud) -> None:
     prod = assembly("env=prod", "egress=nat", "database_name=shop", "rotation_days=7")
     second_cloud.deploy(assembly=prod)
-    function_name = second_cloud.outputs("Prod-Service")["FunctionName"]
+    function_name = second_cloud.outputs("Service", "prod")["FunctionName"]
     client = second_cloud.client("lambda")
     answer = operations.aws.invoke(client, function_name)["answer"]
     assert answer["database"] == "shop", answer
@@ -54,7 +54,9 @@ def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud:
         second_cloud.destroy()
     cloudformation = second_cloud.client("cloudformation")
     for stack in ("Network", "Database", "Service", "Monitoring"):
-        cloudformation.update_termination_protection(StackName=f"Prod-{stack}", EnableTerminationProtection=False)
+        cloudformation.update_termination_protection(
+            StackName=f"demoApp-prod-{stack}", EnableTerminationProtection=False
+        )
     with pytest.raises(CloudError, match="Cannot delete protected DB Instance"):
         second_cloud.destroy()
     second_cloud.client("rds").modify_db_instance(
@@ -72,6 +74,6 @@ def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud:
         second_cloud.deploy(assembly=prod)
     for log in ("error", "slowquery"):
         logs.delete_log_group(logGroupName=f"/aws/rds/instance/prod-demoapp/{log}")
-    cloudformation.update_termination_protection(StackName="Prod-Database", EnableTerminationProtection=False)
+    cloudformation.update_termination_protection(StackName="demoApp-prod-Database", EnableTerminationProtection=False)
     second_cloud.deploy(assembly=prod)
-    assert not operations.aws.invoke(client, second_cloud.outputs("Prod-Service")["FunctionName"])["error"]
+    assert not operations.aws.invoke(client, second_cloud.outputs("Service", "prod")["FunctionName"])["error"]

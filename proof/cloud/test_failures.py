@@ -112,7 +112,7 @@ def test_a_deploy_that_fails_is_repeated_and_succeeds(cloud: LocalCloud, env: st
             _run(cloud, _commands("When the first deploy of prod fails", env, stack))
         _deploy(cloud, right, env, stack)
         assert _status(cloud, env, stack) == "CREATE_COMPLETE"
-    name = cloud.outputs(f"{env.capitalize()}-Service")["FunctionName"]
+    name = cloud.outputs("Service", env)["FunctionName"]
     client = cloud.client("lambda")
     assert not invoke(client, name)["error"]
     for stack in STACKS:
@@ -145,7 +145,7 @@ def test_permissions_that_are_late_are_waited_for(env: str) -> None:
             assert [role for role in late if "SmokeTest" in role], late
             # The first rotation fails until the rotation function may read the secret, and is repeated.
             assert ("createSecret failed" in log) == (folder == right)
-        name = cloud.outputs(f"{env.capitalize()}-Service")["FunctionName"]
+        name = cloud.outputs("Service", env)["FunctionName"]
         assert not invoke(cloud.client("lambda"), name)["error"]
 
 
@@ -153,7 +153,7 @@ def test_after_a_rollback_the_same_code_and_an_alias_moved_by_hand_are_deployed(
     right, changed = assembly(f"env={env}"), assembly(f"env={env}", "parameter_ttl=60")
     for stack in STACKS:
         _deploy(cloud, right, env, stack)
-    name = cloud.outputs(f"{env.capitalize()}-Service")["FunctionName"]
+    name = cloud.outputs("Service", env)["FunctionName"]
     client, logs = cloud.client("lambda"), cloud.client("logs")
     _deploy(cloud, changed, env, "Service")
     second = client.get_alias(FunctionName=name.removesuffix(":live"), Name="live")["FunctionVersion"]

@@ -23,7 +23,7 @@ try:
     cloud.start()
     cloud.bootstrap()
     cloud.cdk("deploy", "--all", "--require-approval=never", f"--app={sys.argv[2]}")
-    function = cloud.outputs("Dev-Service")["FunctionName"]
+    function = cloud.outputs("Service")["FunctionName"]
     print(cloud.client("lambda").invoke(FunctionName=function)["Payload"].read().decode())
 finally:
     cloud.stop()

@@ -23,9 +23,9 @@ def tree(cloud: LocalCloud, tmp_path: Path) -> Iterator[Path]:
     cloud.deploy(assembly=assembly())
     yield next_version(tmp_path / "next")
     cloud.deploy(assembly=assembly())
-    connection = cloud.database_connection(cloud.outputs("Dev-Service")["DatabaseSecretArn"])
+    connection = cloud.database_connection(cloud.outputs("Service")["DatabaseSecretArn"])
     with connection, connection.cursor() as cursor:
-        cursor.execute("DELETE FROM demoapp_history.schema_history WHERE version > 2")
+        cursor.execute("DELETE FROM migrations_history.schema_history WHERE version > 2")
         with suppress(pymysql.OperationalError):  # The test's deploy may not have added it.
             cursor.execute("ALTER TABLE note DROP COLUMN priority")
 
@@ -64,19 +64,19 @@ def test_code_that_needs_a_later_schema_fails_its_smoke_test(
 
 
 def test_the_schemas_user_may_define_tables_in_the_one_database_and_the_serving_user_may_not(cloud: LocalCloud) -> None:
-    secret = cloud.outputs("Dev-Service")["DatabaseSecretArn"]
+    secret = cloud.outputs("Service")["DatabaseSecretArn"]
     connection = cloud.database_connection(secret)
     with connection, connection.cursor() as cursor:
         granted = {}
         for user in ("demoapp", "demoapp_clone", "demoapp_schema", "demoapp_schema_clone"):
             cursor.execute("SHOW GRANTS FOR %s@'%%'", (user,))
             granted[user] = {row[0].partition(" TO ")[0] for row in cursor.fetchall() if "USAGE" not in row[0]}
-    data = {"GRANT SELECT, INSERT, UPDATE, DELETE ON `devDB`.*", "GRANT SELECT ON `demoapp\\_history`.*"}
+    data = {"GRANT SELECT, INSERT, UPDATE, DELETE ON `devDB`.*", "GRANT SELECT ON `migrations\\_history`.*"}
     allowed = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, CREATE VIEW, SHOW VIEW"
     definitions = {
         f"GRANT {allowed} ON `devDB`.*",
-        f"GRANT {allowed} ON `demoapp\\_rehearsal`.*",
-        "GRANT SELECT, INSERT, UPDATE, EXECUTE ON `demoapp\\_history`.*",
+        f"GRANT {allowed} ON `migrations\\_rehearsal`.*",
+        "GRANT SELECT, INSERT, UPDATE, EXECUTE ON `migrations\\_history`.*",
     }
     assert granted == {
         "demoapp": data,

@@ -45,7 +45,7 @@ def orders(tree: Path) -> Iterator[LocalCloud]:
 
 @pytest.fixture
 def ask(orders: LocalCloud) -> Ask:
-    client, name = orders.client("lambda"), orders.outputs("Dev-Service")["FunctionName"]
+    client, name = orders.client("lambda"), orders.outputs("Service")["FunctionName"]
 
     def ask(event: object) -> Any:
         result = operations.aws.invoke(client, name, event)

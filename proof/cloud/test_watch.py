@@ -26,7 +26,7 @@ def cloud() -> Iterator[LocalCloud]:
 
 
 def _answer(cloud: LocalCloud, event: object = None) -> dict[str, Any]:
-    name = cloud.outputs("Dev-Service")["FunctionName"]
+    name = cloud.outputs("Service")["FunctionName"]
     answer: dict[str, Any] = invoke(cloud.client("lambda"), name, event)["answer"]
     return answer
 
@@ -59,7 +59,7 @@ def test_an_edit_of_a_stack_or_a_new_module_is_deployed(
     (tree / "lambda_src" / "shared" / "added.py").write_text("ADDED = 1\n")
     assert watcher.step()
     assert "deployed in" in capsys.readouterr().out
-    name = cloud.outputs("Dev-Service")["FunctionName"]
+    name = cloud.outputs("Service")["FunctionName"]
     assert cloud.client("lambda").get_function_configuration(FunctionName=name)["MemorySize"] == 640
     assert _answer(cloud)["database"] == "devDB"
     # The next edit is put into the package that was deployed now, with the new module in it.

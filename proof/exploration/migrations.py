@@ -247,8 +247,8 @@ def migrations() -> Iterator[Migrations]:
         server.execute(
             f"CREATE USER {user}@'%' IDENTIFIED BY '{word}' REQUIRE SSL",
             f"GRANT {rights} ON migrated.* TO {user}@'%'",
-            f"GRANT {rights} ON `demoapp\\_rehearsal`.* TO {user}@'%'",
-            f"GRANT SELECT, INSERT, UPDATE, EXECUTE ON `demoapp\\_history`.* TO {user}@'%'",
+            f"GRANT {rights} ON `migrations\\_rehearsal`.* TO {user}@'%'",
+            f"GRANT SELECT, INSERT, UPDATE, EXECUTE ON `migrations\\_history`.* TO {user}@'%'",
         )
         bundle = server.mysql.folder.parent / "bundle.pem"
         bundle.write_text(f"# us-east-1\n{server.certificates.ca.read_text()}")

@@ -20,19 +20,19 @@ def test_changed_stacks_are_shown_by_cdk_and_unchanged_ones_are_named(
     before.mkdir()
     for template in after.glob("*.template.json"):
         resources = json.loads(template.read_text())
-        if template.name.startswith("Dev-Network"):
+        if template.name.startswith("demoApp-dev-Network"):
             (vpc,) = [each for each in resources["Resources"].values() if each["Type"] == "AWS::EC2::VPC"]
             vpc["Properties"]["CidrBlock"] = "10.0.0.0/16"
             (before / template.name).write_text(json.dumps(resources))
-        elif not template.name.startswith("Dev-Monitoring"):
+        elif not template.name.startswith("demoApp-dev-Monitoring"):
             (before / template.name).write_text(template.read_text())
-    (before / "Dev-Gone.template.json").write_text("{}")
+    (before / "demoApp-dev-Gone.template.json").write_text("{}")
     diff._print_differences("dev", before, after)
     printed = capsys.readouterr().out
     assert "10.0.0.0/16" in printed
-    assert "Unchanged: Dev-Database, Dev-Service" in printed
+    assert "Unchanged: demoApp-dev-Database, demoApp-dev-Service" in printed
     assert "[+] AWS::CloudWatch::Alarm" in printed
-    assert "**Dev-Gone goes**" in printed
+    assert "**demoApp-dev-Gone goes**" in printed
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")

@@ -70,7 +70,7 @@ def test_a_deploy_without_credentials_or_to_no_region_that_serves_is_refused(
     if region:
         monkeypatch.setenv("AWS_REGION", region)
     with pytest.raises(SystemExit, match=said):
-        deploy.main(["dev"])
+        deploy.main("dev")
 
 
 @pytest.mark.parametrize(

@@ -498,9 +498,12 @@ def test_each_part_of_a_check_is_held_to_what_aws_describes(
 def test_the_workflows_role_may_ask_all_that_the_checks_ask(cloud: LocalCloud, examine: Examine) -> None:
     """With IAM on: the role that deploys can verify, and cannot read a secret."""
     cloud.cdk(
-        "deploy", "Dev-Deployment", "--require-approval=never", f"--app={assembly('github_repository=owner/name')}"
+        "deploy",
+        "demoApp-dev-Deployment",
+        "--require-approval=never",
+        f"--app={assembly('github_repository=owner/name')}",
     )
-    role = cloud.outputs("Dev-Deployment")["RoleArn"]
+    role = cloud.outputs("Deployment")["RoleArn"]
     session = session_of_role(cloud, role)
     deployed = Deployed(from_context({}), {}, session)
     vars(deployed)["templates"] = examine().templates
@@ -600,7 +603,7 @@ def test_the_command_prints_a_line_for_each_check_and_a_report(cloud: LocalCloud
     passwords = [
         json.loads(secrets.get_secret_value(SecretId=secret["ARN"])["SecretString"]).get("password", "none")
         for secret in secrets.list_secrets()["SecretList"]
-        if secret["Name"].startswith(("Dev-", "rds!"))
+        if secret["Name"].startswith(("demoApp-dev-", "rds!"))
     ]
     assert len(passwords) == 3
     assert not any(password in finished.stdout + report.read_text() for password in passwords)
@@ -615,7 +618,7 @@ def test_the_command_fails_when_a_check_does(cloud: LocalCloud) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["prod"], "Prod-Network: no such stack in account 000000000000, region us-east-1"),
+        (["prod"], "demoApp-prod-Network: no such stack in account 000000000000, region us-east-1"),
         (["other"], "env=other: unknown environment; allowed: dev, prod"),
         (["dev", "-c", "egress=x"], "egress=x"),
         (["dev", "-c", "egress"], "egress: NAME=VALUE is expected"),

@@ -306,12 +306,12 @@ def test_after_a_synthesis_that_packaged_nothing_or_not_all_a_deploy_is_refused_
     _interrupt(out)
     with local_cloud("bundling") as cloud:
         cloud.bootstrap()
-        for command in (("ls",), (*deploy, "Dev-Network", "--exclusively")):
+        for command in (("ls",), (*deploy, "demoApp-dev-Network", "--exclusively")):
             cloud.cdk(*command, f"--output={out}")
             with pytest.raises(CloudError, match="right would be cdk synth first"):
                 cloud.cdk(*deploy, "--all", f"--app={out}")
         stacks = cloud.client("cloudformation").describe_stacks()["Stacks"]
-        assert {each["StackName"] for each in stacks} == {"CDKToolkit", "Dev-Network"}
+        assert {each["StackName"] for each in stacks} == {"CDKToolkit", "demoApp-dev-Network"}
         cloud.cdk("synth", "--quiet", f"--output={out}")
         cloud.cdk(*deploy, "--all", f"--app={out}")
         assert _import_errors(cloud) == []

@@ -81,7 +81,7 @@ def make_user(server: Server) -> None:
         f"DROP USER IF EXISTS {USER}@'%'",
         f"CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}' REQUIRE SSL",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON `dev\\_DB`.* TO {USER}@'%'",
-        f"GRANT SELECT ON `demoapp\\_history`.* TO {USER}@'%'",
+        f"GRANT SELECT ON `migrations\\_history`.* TO {USER}@'%'",
     )
 
 

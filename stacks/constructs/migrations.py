@@ -11,6 +11,7 @@ from typing import Final
 
 from stacks.constructs.bundling import MIGRATIONS
 from stacks.constructs.mysql_text import TextError, Token, decode, tokens
+from stacks.settings.rds_mysql import HISTORY, REHEARSAL
 
 NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 DATA: Final = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"})
@@ -104,7 +105,7 @@ def _check_statement(found: Sequence[Token]) -> None:
     for each, following in zip(statement, [*statement[1:], None], strict=True):
         if following is None and each.word == "GO" and each.line > statement[-2].line:
             raise TextError(each.line, "GO is of another database's client: end the statement with ;")
-        if each.name in ("demoapp_history", "demoapp_rehearsal"):
+        if each.name in (HISTORY, REHEARSAL):
             raise TextError(each.line, f"{each.name} is the migrations' own database")
         if each.word in ("RELEASE_LOCK", "RELEASE_ALL_LOCKS"):
             raise TextError(each.line, f"{each.word} would let another deploy in")

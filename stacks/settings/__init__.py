@@ -1,6 +1,6 @@
 """The settings of each environment, and the checks on what a user gives."""
 
 from stacks.settings.checks import SettingsError, from_context
-from stacks.settings.settings import APPLICATION_USERNAME, ENVIRONMENTS, SCHEMA_USERNAME, Settings
+from stacks.settings.settings import ENVIRONMENTS, Settings
 
-__all__ = ["APPLICATION_USERNAME", "ENVIRONMENTS", "SCHEMA_USERNAME", "Settings", "SettingsError", "from_context"]
+__all__ = ["ENVIRONMENTS", "Settings", "SettingsError", "from_context"]

@@ -5,23 +5,27 @@ Wrong ones are refused, with every fault named at once; nothing is corrected sil
 
 import difflib
 import ipaddress
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
+from stacks.settings.names import application_faults, environment_faults
 from stacks.settings.rds_mysql import (
     GRAVITON,
+    HISTORY,
     INSTANCE_CLASS,
     OUT_OF_SUPPORT,
     RDS_SCHEMAS,
     RDS_USERS,
+    REHEARSAL,
     SERIES,
     name_faults,
 )
-from stacks.settings.settings import APPLICATION_USERNAME, ENVIRONMENTS, SCHEMA_USERNAME, Settings
+from stacks.settings.settings import ENVIRONMENTS, Settings
 
 ROOT_CERTIFICATES: Final = Path(__file__).parent.parent.parent / "lambda_src/shared/rds-root-certificates.pem"
 
@@ -64,7 +68,8 @@ def from_context(context: Mapping[str, Any], region: str = "") -> Settings:
 
     A key with the environment's name holds that environment's lasting choices, as an object:
     they are in cdk.json, so that everybody deploys the same. Other keys override them. Keys
-    that hold `:`, `@` or `-` belong to CDK itself and are passed over.
+    that hold `:` or `@` belong to CDK itself and are passed over, as are those with `-` that
+    hold no object.
 
     Args:
         context: CDK's context.
@@ -73,7 +78,11 @@ def from_context(context: Mapping[str, Any], region: str = "") -> Settings:
     Raises:
         SettingsError: naming every fault, with what would be right.
     """
-    given = {key: value for key, value in context.items() if not re.search("[:@-]", key)}
+    given = {
+        key: value
+        for key, value in context.items()
+        if not re.search("[:@]", key) and ("-" not in key or key in ENVIRONMENTS or isinstance(value, Mapping))
+    }
     env = str(given.pop("env", "dev"))
     faults = [] if env in ENVIRONMENTS else [f"env={env}: unknown environment; allowed: {', '.join(ENVIRONMENTS)}"]
     lasting: dict[str, Any] = {}
@@ -88,7 +97,8 @@ def from_context(context: Mapping[str, Any], region: str = "") -> Settings:
         lasting |= read if name == env else {}
     overrides, wrong = _read(given, "")
     settings = replace(ENVIRONMENTS.get(env, ENVIRONMENTS["dev"]), **lasting | overrides)
-    faults += [*wrong, *_faults(settings)]
+    named = [replace(each, application=settings.application) for each in ENVIRONMENTS.values()]
+    faults += [*wrong, *environment_faults(ENVIRONMENTS), *application_faults(named), *_faults(settings)]
     if region and f"\n# {region}\n" not in ROOT_CERTIFICATES.read_text():
         faults.append(
             f"{region}: {ROOT_CERTIFICATES.name} has no root certificate of RDS for this region; "
@@ -104,20 +114,32 @@ def _read(given: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[st
     read: dict[str, Any] = {}
     faults = []
     for key, value in given.items():
-        text = str(value)
+        text = value if isinstance(value, str) else json.dumps(value)
         declared = _KNOWN.get(key)
-        if declared is None:
-            nearest = difflib.get_close_matches(key, [*_KNOWN, "env"], n=1, cutoff=0)[0]
-            faults.append(f"{where}{key}={value}: unknown setting; did you mean {nearest}?")
+        if where and key == "application":
+            faults.append(f"{where}{key}={text}: one for all environments; right would be beside them in context")
+        elif declared is None:
+            faults.append(f"{where}{key}={text}: {_unknown(key, value)}")
+        elif declared.type is str and isinstance(value, bool | Mapping | Sequence | None) and value is not text:
+            faults.append(f"{where}{key}={text}: not a text; without it the default holds")
         elif declared.type is bool and text.lower() not in ("true", "false"):
-            faults.append(f"{where}{key}={value}: allowed: true, false")
+            faults.append(f"{where}{key}={text}: allowed: true, false")
         elif declared.type is int and not re.fullmatch("[0-9]+", text):
-            faults.append(f"{where}{key}={value}: not a whole number; {_allowed(declared)}")
+            faults.append(f"{where}{key}={text}: not a whole number; {_allowed(declared)}")
         elif declared.type is bool:
             read[key] = text.lower() == "true"
         else:
             read[key] = int(text) if declared.type is int else text
     return read, faults
+
+
+def _unknown(key: str, value: object) -> str:
+    """Say that there is no such setting or environment, and what was meant if something is like it."""
+    kind, known = ("environment", list(ENVIRONMENTS)) if isinstance(value, Mapping) else ("setting", [*_KNOWN, "env"])
+    like = difflib.get_close_matches(key.lower(), known, n=1)
+    return f"unknown {kind}; " + (
+        f"did you mean {like[0]}?" if like else f"stacks/settings/settings.py has each {kind}"
+    )
 
 
 def _allowed(declared: Field[Any]) -> str:
@@ -136,8 +158,9 @@ def _faults(settings: Settings) -> Iterator[str]:
         if not re.fullmatch(form, value):
             yield f"{name}={value}: not {words}"
     yield from _address_faults(settings)
-    yield from name_faults("database_name", settings.database_name, 64, RDS_SCHEMAS)
-    own = {f"{name}{clone}" for name in (APPLICATION_USERNAME, SCHEMA_USERNAME) for clone in ("", "_clone")}
+    yield from name_faults("database_name", settings.database_name, 64, RDS_SCHEMAS | {HISTORY, REHEARSAL})
+    users = (settings.application_username, settings.schema_username)
+    own = {f"{name}{clone}" for name in users for clone in ("", "_clone")}
     yield from name_faults("database_username", settings.database_username, 16, RDS_USERS | own)
     if settings.series in OUT_OF_SUPPORT and not settings.extended_support:
         yield (

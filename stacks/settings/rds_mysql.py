@@ -5,6 +5,10 @@ from collections.abc import Mapping
 from typing import Final
 
 RDS_SCHEMAS: Final = frozenset({"information_schema", "innodb", "mysql", "performance_schema", "sys"})
+HISTORY: Final = "migrations_history"
+"""The database of the migrations' history, which the serving function's users only read."""
+REHEARSAL: Final = "migrations_rehearsal"
+"""The database in which the migration function tries a statement on empty tables; it makes and drops it."""
 RDS_USERS: Final = frozenset({"rdsadmin", "rdsrepladmin", "rdsproxyadmin", "mysql"})
 
 INSTANCE_CLASS: Final = re.compile(r"[a-z][1-9]\d*[a-z]*\.(micro|small|medium|large|([1-9]\d*)?xlarge)")

@@ -12,11 +12,6 @@ import aws_cdk as cdk
 
 from stacks.settings.rds_mysql import TAKEN_MEMORY_MIB, memory_gib
 
-APPLICATION_USERNAME: Final = "demoapp"
-"""The serving function's database user; rotation alternates it with `demoapp_clone`."""
-SCHEMA_USERNAME: Final = "demoapp_schema"
-"""The migration function's database user; rotation alternates it with `demoapp_schema_clone`."""
-
 
 def setting(default: Any, doc: str, *, allowed: tuple[str, ...] | range = ()) -> Any:
     """Declare a setting: its default, what it means, and the values allowed if not all of its type are."""
@@ -31,6 +26,9 @@ class Settings:
     # Without a default, which mypy sees of dataclasses' own function alone.
     protect_data: bool = field(
         metadata={"doc": "whether database, secret, keys and logs outlive their stack", "allowed": ()}
+    )
+    application: str = setting(
+        "demoApp", "the application's name, one for all environments; chosen before the first deploy and never changed"
     )
     vpc_cidr: str = setting("172.31.0.0/16", "address range of the VPC")
     public_subnet_cidr: str = setting("172.31.3.0/24", "public subnet, made only for `egress=nat`")
@@ -72,8 +70,43 @@ class Settings:
 
     @property
     def stack_prefix(self) -> str:
-        """How the names of the environment's stacks begin, as Dev-."""
-        return f"{self.env.capitalize()}-"
+        """How the names of the environment's stacks begin, as orders-dev-."""
+        return f"{self.application}-{self.env}-"
+
+    @property
+    def application_username(self) -> str:
+        """The serving function's database user; rotation alternates it with one whose name ends with _clone."""
+        return self.application.lower()
+
+    @property
+    def schema_username(self) -> str:
+        """The migration function's database user; rotation alternates it with one whose name ends with _clone."""
+        return f"{self.application.lower()}_schema"
+
+    @property
+    def database_identifier(self) -> str:
+        """The database instance's name, which RDS keeps in small letters."""
+        return f"{self.env}-{self.application.lower()}"
+
+    @property
+    def config_path(self) -> str:
+        """The name of the application's parameter below its environment."""
+        return f"{self.application}/app_config"
+
+    @property
+    def parameter_name(self) -> str:
+        """The application's parameter."""
+        return f"/{self.env}/{self.config_path}"
+
+    @property
+    def app_config(self) -> str:
+        """What the parameter holds at first: the AWS sample's JSON, in which the name begins with a capital."""
+        return f'{{"enableVersion":true,"version":1,"app":"{self.application[0].upper()}{self.application[1:]}"}}'
+
+    @property
+    def metric_namespace(self) -> str:
+        """Where the metrics of the functions' logs are."""
+        return f"{self.application}/{self.env}"
 
     @property
     def removal_policy(self) -> cdk.RemovalPolicy:

@@ -80,4 +80,4 @@ def test_errors_say_their_facts_and_loggers_can_take_them(caplog: pytest.LogCapt
     error = errors.DependencyUnavailableError("x: y", operation="connect", attempts=3)
     assert str(error) == "x: y (operation=connect, attempts=3)"
     assert str(errors.QueryFailedError("z")) == "z"
-    logging.getLogger("demoapp").info("event", extra=error.facts)
+    logging.getLogger("application").info("event", extra=error.facts)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aws_cdk.assertions import Capture, Match
 
+from app import lasting_settings
 from shared import schema
 from tests.conftest import Templates
 
@@ -204,7 +205,8 @@ def test_the_stack_declares_what_a_rotation_may_touch(templates: Templates) -> N
         schema.HISTORY: ["SELECT", "INSERT", "UPDATE", "EXECUTE"],
         schema.REHEARSAL: data + definitions,
     }
+    user = lasting_settings().application_username
     assert list(declared.values()) == [
-        {"username": "demoapp", "privileges": {name: data, schema.HISTORY: ["SELECT"]}},
-        {"username": "demoapp_schema", "privileges": schema_user},
+        {"username": user, "privileges": {name: data, schema.HISTORY: ["SELECT"]}},
+        {"username": f"{user}_schema", "privileges": schema_user},
     ]

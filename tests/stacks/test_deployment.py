@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from app import lasting_settings
 from tests.conftest import Templates
 
 ISSUER = "token.actions.githubusercontent.com"
@@ -38,5 +39,6 @@ def test_the_role_may_take_on_cdks_roles_and_verify_and_nothing_else(synthesise:
     assert len(assume["Resource"]) == 3
     assert all(":role/cdk-hnb659fds-" in json.dumps(each) for each in assume["Resource"])
     others = {json.dumps(each["Action"]): json.dumps(each["Resource"]) for each in statements if each is not assume}
-    assert all("Prod-" in resource or ":ssm:" in resource for resource in others.values())
+    prefix = lasting_settings("prod").stack_prefix
+    assert all(prefix in resource or ":ssm:" in resource for resource in others.values())
     assert not re.search("secretsmanager|Put|Update|Delete|Create", "".join(others))

@@ -146,7 +146,7 @@ def test_one_statement_is_taken_however_it_is_written(tmp_path: Path, sql: str) 
         ("TRUNCATE TABLE a", 1, "DELETE FROM commits with its record"),
         ("LOAD DATA INFILE 'x' INTO TABLE a", 1, "the server reads no file of yours"),
         ("GRANT SELECT ON a TO b", 1, "GRANT is no change of data"),
-        ("DELETE FROM `demoapp_history`.schema_history", 1, "demoapp_history is the migrations' own database"),
+        ("DELETE FROM `migrations_history`.schema_history", 1, "migrations_history is the migrations' own database"),
         ("UPDATE a SET n = RELEASE_LOCK('x')", 1, "RELEASE_LOCK would let another deploy in"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import aws_cdk as cdk
 import pytest
 
-from app import build
+from app import build, lasting_settings
 from shared import errors
 from stacks.monitoring import FAILURES
 from stacks.settings import from_context
@@ -137,7 +137,7 @@ def test_every_resource_that_takes_tags_is_tagged(templates: Templates) -> None:
     for kind in ("RDS::DBInstance", "Lambda::Function", "KMS::Key", "SecretsManager::Secret", "EC2::VPC", "SNS::Topic"):
         for resource in templates.resources(f"AWS::{kind}").values():
             tags = {tag["Key"]: tag["Value"] for tag in resource["Properties"]["Tags"]}
-            assert tags["application"] == "demoapp"
+            assert tags["application"] == lasting_settings().application
             assert tags["environment"] in ("dev", "prod")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import app
+from app import lasting_settings
 from shared import database, direct_read, extension, frame
 from stacks.constructs import bundling
 from stacks.constructs.bundling import SOURCE
@@ -42,14 +43,15 @@ def _actions(statement: dict[str, Any]) -> list[str]:
 
 def test_the_parameter_is_that_of_the_aws_sample(templates: Templates, request: pytest.FixtureRequest) -> None:
     parameter = templates.only("AWS::SSM::Parameter")
-    env = _function(templates)["Environment"]["Variables"]["ENV"]
-    assert parameter["Name"] == f"/{env}/demoApp/app_config"
-    assert json.loads(parameter["Value"]) == {"enableVersion": True, "version": 1, "app": "DemoApp"}
+    variables = _function(templates)["Environment"]["Variables"]
+    assert parameter["Name"] == f"/{variables['ENV']}/{variables['APP_CONFIG_PATH']}"
+    config = json.loads(parameter["Value"])
+    assert (config["enableVersion"], config["version"], set(config)) == (True, 1, {"enableVersion", "version", "app"})
 
 
 def test_the_variables_are_those_of_the_aws_sample_and_the_extension(templates: Templates) -> None:
     variables = _function(templates)["Environment"]["Variables"]
-    assert variables["APP_CONFIG_PATH"] == "demoApp/app_config"
+    assert variables["APP_CONFIG_PATH"] == f"{lasting_settings().application}/app_config"
     assert "Secret" in json.dumps(variables["CREDS_PATH"])
     assert variables["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"] == "2773"
     assert variables["SSM_PARAMETER_STORE_TTL"] == variables["SECRETS_MANAGER_TTL"] == "300"
