@@ -88,13 +88,16 @@ class LocalCloud:
             "CDK_HOME": str(self.folder / "cdk"),
         }
 
-    def start(self, concurrency_limit: int = 1000, permission_delay: int = 0, debug_port: int = 0) -> None:
+    def start(
+        self, concurrency_limit: int = 1000, permission_delay: int = 0, debug_port: int = 0, alarm_minute: int = 60
+    ) -> None:
         """Start the cloud, empty.
 
         Args:
             concurrency_limit: of the account.
             permission_delay: seconds until a changed policy holds, as on AWS.
             debug_port: where a debugger attaches to the serving function; 0 for none.
+            alarm_minute: seconds that a minute of an alarm's period takes.
 
         Raises:
             CloudError: it does not answer within 30 seconds.
@@ -126,6 +129,7 @@ class LocalCloud:
             "LOCAL_CONCURRENCY_LIMIT": str(concurrency_limit),
             "LOCAL_PERMISSION_DELAY": str(permission_delay),
             "LOCAL_DEBUG_PORT": str(debug_port),
+            "LOCAL_ALARM_MINUTE": str(alarm_minute),
             # Requests' signatures are verified and IAM's policies evaluated.
             "AUTH": "true",
             "USE_SSL": "1",

@@ -17,4 +17,7 @@ debug: development ## As make watch, with a port where a debugger attaches to th
 down: ## End what `make up` started
 	@test ! -x .venv/bin/python || python -m local down
 
+# Before a command of operations/ that asks the local cloud.
+LOCALLY = test -f .local/env || { echo 'nothing is running on this laptop: make up' >&2; exit 2; }; . .local/env;
+
 clean: down

@@ -1,6 +1,6 @@
 # The commands that deploy and look after an environment.
 
-.PHONY: deploy verify diff migration certificates
+.PHONY: deploy verify diff migration certificates logs invoke alarms
 
 ENV ?= dev
 
@@ -18,3 +18,21 @@ migration: ## Make the next file of migrations/: make migration NAME=add_priorit
 
 certificates: development ## Write RDS's root certificates anew, from AWS's trust stores
 	@python -m operations.root_certificates
+
+# With ENV= they ask the account of the shell's credentials, without it the local cloud. What is given on the command
+# line reaches them as it is, through their environment.
+override export EVENT := $(value EVENT)
+override export STATEMENT := $(value STATEMENT)
+override export FUNCTION := $(value FUNCTION)
+override export SINCE := $(value SINCE)
+override export FOLLOW := $(value FOLLOW)
+GIVEN = $(filter command,$(firstword $(origin ENV)))
+
+logs: install ## What the functions logged: make logs FUNCTION=Migration SINCE=2h FOLLOW=1 ENV=dev
+	@$(if $(GIVEN),,$(LOCALLY)) python -W ignore -m operations.logs $(ENV)
+
+invoke: install ## Invoke the function: make invoke EVENT='{"note": "hello"}' ENV=dev
+	@$(if $(GIVEN),,$(LOCALLY)) python -W ignore -m operations.invocation $(ENV)
+
+alarms: install ## The state of each alarm, and why: make alarms ENV=dev
+	@$(if $(GIVEN),,$(LOCALLY)) python -W ignore -m operations.alarms $(ENV)

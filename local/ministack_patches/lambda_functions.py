@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import zipfile
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,9 +39,6 @@ DEBUG_PORT: Final = int(os.environ["LOCAL_DEBUG_PORT"])
 SERVING: Final = "handler.lambda_handler"
 ROOT_CERTIFICATES: Final = "shared/rds-root-certificates.pem"
 
-_asynchronous: ContextVar[str] = ContextVar("the id of an asynchronous invocation", default="")
-_invoke_asynchronously = lambda_svc.invoke_async_with_retry
-_dispatch = lambda_svc._execute_function_dispatch
 _create_function = provisioners._lambda_create
 _update_function = provisioners._lambda_update
 _public_parameter = ssm._public_parameter
@@ -57,8 +53,6 @@ def install() -> None:
     provisioners._zip_inline = _inline_code
     lambda_svc._execute_function_warm = lambda_svc._execute_function_provided_warm
     lambda_runtime._worker_class_for = lambda _: ExecutionEnvironment
-    lambda_svc.invoke_async_with_retry = _invoke_with_one_id
-    lambda_svc._execute_function_dispatch = _dispatch_with_one_id
     ssm._public_parameter = _extension_or_public_parameter
     lambda_svc._ACCOUNT_CONCURRENCY_CAP = int(os.environ["LOCAL_CONCURRENCY_LIMIT"])
 
@@ -84,20 +78,6 @@ def _apply(name: str, props: Properties) -> None:
     if "ReservedConcurrentExecutions" in props:
         check_concurrency(name, int(props["ReservedConcurrentExecutions"]))
         function["concurrency"] = int(props["ReservedConcurrentExecutions"])
-
-
-def _invoke_with_one_id(function: dict[str, Any], event: Any) -> None:
-    """Give an asynchronous invocation an id, which its repeats have too, as on AWS; ministack's are new each time.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
-    """
-    before = _asynchronous.set(lambda_svc.new_uuid())
-    _invoke_asynchronously(function, event)  # Its thread has a copy of the context.
-    _asynchronous.reset(before)
-
-
-def _dispatch_with_one_id(function: dict[str, Any], config: Any, event: Any, request_id: str, started: float) -> Any:
-    return _dispatch(function, config, event, _asynchronous.get() or request_id, started)
 
 
 def _extension_or_public_parameter(name: str) -> dict[str, Any] | None:

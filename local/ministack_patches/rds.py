@@ -1,24 +1,28 @@
 """RDS: an instance is a real MySQL server, and RDS keeps the master's password.
 
-ministack records an instance, starts no server and makes no master secret. This patch can go when it does.
+ministack records an instance, starts no server, makes no master secret and counts nothing. This patch can go when
+it does.
 """
 
 import json
 import os
 import re
 import secrets
+import threading
 import time
 from pathlib import Path
 from typing import Any, Final
 
 from ministack.core.responses import new_uuid
-from ministack.services import rds, secretsmanager
+from ministack.services import cloudwatch, rds, secretsmanager
 from ministack.services.cloudformation import provisioners
 
 from local.certificates import Certificates
 from local.ministack_patches import Created, Properties
+from local.ministack_patches.cloudwatch import MINUTE
 from local.ministack_patches.refusals import check_instance_delete, check_instance_update
 from local.mysql import MySQLServer
+from local.peer import connections
 
 RUN: Final = Path(os.environ["LOCAL_RUN"])
 
@@ -45,6 +49,20 @@ def install() -> None:
     rds._instance_xml = _instance_with_secret
     rds._finish_instance_reboot = _fail_over
     rds._ACTION_MAP["DescribeOrderableDBInstanceOptions"] = _orderable_options
+    threading.Thread(target=_count_connections, name="rds-metrics", daemon=True).start()
+
+
+def _count_connections() -> None:
+    """Once a minute, the one metric that is true of a server on a laptop.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-metrics.html
+    """
+    while True:
+        time.sleep(MINUTE)
+        for identifier, server in list(_servers.items()):
+            if (number := connections(server.port)) is not None:
+                dimensions = {"DBInstanceIdentifier": identifier}
+                cloudwatch.record_metric("AWS/RDS", "DatabaseConnections", number, "Count", dimensions)
 
 
 def stop_servers() -> None:

@@ -1,0 +1,39 @@
+"""Invokes a function with an event (`make invoke EVENT='{"note": "hello"}'`): answer, duration and log."""
+
+import json
+import os
+import sys
+import time
+
+from operations.aws import invoke
+from operations.environment import Environment, EnvironmentUnknownError, command
+from operations.logs import printable, told
+
+
+def main(environment: Environment) -> None:
+    """Invoke what callers invoke, or FUNCTION; end with status 1 when it fails."""
+    text = os.environ.get("EVENT") or "{}"
+    try:
+        event = json.loads(text)
+    except ValueError as error:
+        raise EnvironmentUnknownError(f"EVENT is no JSON ({error}): {text}") from error
+    asked = os.environ.get("FUNCTION", "")
+    serving = environment.serving
+    if not asked and len(serving) != 1:
+        raise EnvironmentUnknownError(f"FUNCTION= is needed: one of {', '.join(environment.functions)}")
+    name = environment.function(asked) if asked else next(iter(serving))
+    began = time.monotonic()
+    result = invoke(environment.client("lambda"), serving.get(name, environment.functions[name]), event)
+    milliseconds = (time.monotonic() - began) * 1000
+    print(printable(json.dumps(result["answer"], ensure_ascii=False)))
+    print(
+        f"{'failed' if result['error'] else 'answered'} in {milliseconds:.0f} ms by {name}, version {result['version']}"
+    )
+    for line in result["log"].splitlines():
+        for each in told(line):
+            print(f"  {each}")
+    sys.exit(bool(result["error"]))
+
+
+if __name__ == "__main__":
+    command(main, sys.argv[1:])
