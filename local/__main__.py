@@ -1,6 +1,6 @@
 """`python -m local up` starts the local cloud with the application in it; `down` ends it.
 
-`watch` also applies edits, and `debug` also lets a debugger attach.
+`watch` also applies edits, and `debug` also lets a debugger attach. `sql` asks the database.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from local import sql
 from local.cloud import CloudError, LocalCloud
 from local.signals import set_up_terminal
 from local.watch import Watcher
@@ -64,6 +65,14 @@ def down() -> None:
     EXPORTS.unlink(missing_ok=True)
 
 
+def ask() -> None:
+    """Ask the database of what `up` started."""
+    cloud = LocalCloud(UP)
+    if not cloud.is_running:
+        raise CloudError("nothing is running on this laptop: make up")
+    sql.main(cloud)
+
+
 def write_exports(cloud: LocalCloud, path: Path) -> None:
     """Write a file for the shell's `.` that only this user can read."""
     path.unlink(missing_ok=True)  # An existing file may be readable by others.
@@ -87,6 +96,7 @@ if __name__ == "__main__":
         "watch": watch,
         "debug": partial(watch, DEBUG_PORT),
         "down": down,
+        "sql": ask,
     }
     parser.add_argument("command", choices=commands)
     try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -23,6 +24,7 @@ from local.install import CLOUD
 from local.mysql import free_port
 from local.processes import end_group, is_group, is_running, run
 from operations.commands import LOCAL, ROOT, environment
+from operations.logs import last_errors, shown
 from operations.waiting import comes_up, wait_until
 
 ACCOUNT: Final = "000000000000"
@@ -31,6 +33,10 @@ ACCESS_KEY_ID: Final = "AKIALOCALCLOUD000000"
 PROGRAM: Final = "local.ministack_patches"
 NO_SUCH_THREAD: Final = 1094
 """MySQL's error number when the connection to kill has already ended."""
+
+
+_FULL_NAME: Final = re.compile(r".+-([A-Za-z0-9]+?)[0-9A-F]{8}-[0-9A-Za-z]+")
+"""Of a function that CloudFormation named: the stack's name, the logical id, and a part of its own."""
 
 
 class CloudError(Exception):
@@ -189,6 +195,24 @@ class LocalCloud:
         """What the emulator printed so far."""
         return (self.folder / "log").read_text(errors="replace")
 
+    def function_log(self, start: int = 0) -> tuple[list[tuple[int, str, str]], int]:
+        """What the functions printed, also those that a rollback has deleted since.
+
+        Args:
+            start: where an earlier call ended.
+
+        Returns:
+            Milliseconds since 1970, the function's name and the line; and where this call ended.
+        """
+        path = self.folder / "functions"
+        if not path.exists():
+            return [], start
+        with path.open("rb") as file:
+            file.seek(start)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        rows = [json.loads(line) for line in whole.splitlines()]
+        return [(at, short_name(function), line) for at, function, line in rows], start + len(whole + newline)
+
     def client(self, service: str, **credentials: str) -> Any:
         """A boto3 client, as this cloud's administrator or with other credentials."""
         return self.session(**credentials).client(service)
@@ -232,12 +256,21 @@ class LocalCloud:
         """Deploy all stacks of a tree, with `context` as `egress=nat`, or from a folder that a synthesis wrote.
 
         Return what CDK printed.
+
+        Raises:
+            CloudError: it failed; the message ends with the last error of each function, of this deploy alone.
         """
         # Each cloud has its own output folder.
         self.assembly = assembly or self.folder / "cdk.out"
         source = f"--app={assembly}" if assembly else f"--output={self.assembly}"
         options = [source, *(f"--context={each}" for each in context)]
-        return self.cdk("deploy", "--all", "--require-approval=never", *options, cwd=root)
+        _, start = self.function_log()
+        try:
+            return self.cdk("deploy", "--all", "--require-approval=never", *options, cwd=root)
+        except CloudError as error:
+            lines, _ = self.function_log(start)
+            errors = shown(last_errors(lines))
+            raise CloudError("\n".join([str(error), *errors])) from None
 
     def destroy(self) -> str:
         """Destroy all stacks, as they were synthesised for the last deploy, and return what CDK printed."""
@@ -283,3 +316,9 @@ class LocalCloud:
             ssl=create_default_context(cafile=self.variables["AWS_CA_BUNDLE"]),
             autocommit=True,
         )
+
+
+def short_name(function: str) -> str:
+    """The name that a function has in its stack, or its own if CDK did not name it."""
+    found = _FULL_NAME.fullmatch(function)
+    return found[1] if found else function

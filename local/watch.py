@@ -11,11 +11,12 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from local.cloud import CloudError, LocalCloud
 from operations.application import APPLICATION, application_files
 from operations.commands import ROOT
+from operations.logs import shown
 
 PAUSE: Final = 0.2
 """Seconds between two looks at the files."""
@@ -29,8 +30,7 @@ class Watcher:
         self._cloud = cloud
         self._root = root
         self._seen = self._times()
-        self._log = cloud.folder / "log"
-        self._logged = self._log.stat().st_size
+        _, self._logged = cloud.function_log()
 
     def run(self) -> None:
         """Apply edits and print logs until it is interrupted."""
@@ -52,7 +52,8 @@ class Watcher:
             except CloudError as error:
                 done = str(error)
             print(f"{done} in {time.monotonic() - started:.1f} s", flush=True)
-        for line in self._new_log():
+        lines, self._logged = self._cloud.function_log(self._logged)
+        for line in shown(lines):
             print(line, flush=True)
         return bool(edited)
 
@@ -108,35 +109,3 @@ class Watcher:
                     entry.external_attr = 0o644 << 16  # A module in lambda_src/ has the modes of the user's umask.
                     target.writestr(entry, (own if own.is_file() else file).read_bytes(), zipfile.ZIP_DEFLATED)
         return archive.getvalue()
-
-    def _new_log(self) -> Iterator[str]:
-        """What the functions logged since the last step, a line each."""
-        with self._log.open("rb") as log:
-            log.seek(self._logged)
-            text, newline, _ = log.read().rpartition(b"\n")
-        self._logged += len(text + newline)
-        for line in text.decode(errors="replace").splitlines():
-            record = json_record(line)
-            if record:
-                told = {key: value for key, value in record.items() if key not in _FRAME}
-                facts = " ".join(f"{key}={value}" for key, value in told.items())
-                yield printable(f"  {record.get('level', '')} {record['message']} {facts}".rstrip())
-
-
-_FRAME: Final = ("timestamp", "level", "message", "logger", "requestId", "tenantId")
-"""What Lambda's runtime adds to every line."""
-
-
-def printable(text: str) -> str:
-    """The text with what a terminal would obey, as control characters, escaped."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-def json_record(line: str) -> dict[str, Any] | None:
-    """The JSON object with a message that a line of the log ends with, if it does."""
-    start = line.find("{")
-    try:
-        record = json.loads(line[start:]) if start >= 0 else None
-    except json.JSONDecodeError:
-        return None
-    return record if isinstance(record, dict) and "message" in record else None

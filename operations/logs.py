@@ -1,4 +1,4 @@
-"""What functions logged, for a terminal (`make logs`): each line with the function's name, errors with their traceback."""
+"""What functions logged, for a terminal (`make logs`): each line with the function, errors with their traceback."""
 
 import json
 import os
@@ -42,7 +42,11 @@ def told(line: str) -> list[str]:
         return [] if _PLATFORM.match(line) else [printable(line.replace("\t", " "))]
     if "type" in record and "record" in record:
         status = record["record"].get("status", "success")
-        return [] if status == "success" else [printable(f"ERROR Lambda: {record['type']} {status}")]
+        return (
+            []
+            if status == "success"
+            else [printable(f"ERROR Lambda: {status} {record['record'].get('errorType', '')}".rstrip())]
+        )
     facts = [f"{key}={value}" for key, value in record.items() if key not in (*_FRAME, *_ERROR)]
     error = f"{record['errorType']}: {record.get('errorMessage')}" if "errorType" in record else ""
     words = [record.get("level", ""), str(record.get("message", "")), error, *facts]

@@ -1,6 +1,6 @@
 # The commands that deploy and look after an environment.
 
-.PHONY: deploy verify diff migration certificates logs invoke alarms
+.PHONY: deploy verify diff migration certificates logs invoke alarms sql
 
 ENV ?= dev
 
@@ -25,6 +25,7 @@ override export EVENT := $(value EVENT)
 override export STATEMENT := $(value STATEMENT)
 override export FUNCTION := $(value FUNCTION)
 override export SINCE := $(value SINCE)
+override export MASTER := $(value MASTER)
 override export FOLLOW := $(value FOLLOW)
 GIVEN = $(filter command,$(firstword $(origin ENV)))
 
@@ -36,3 +37,6 @@ invoke: install ## Invoke the function: make invoke EVENT='{"note": "hello"}' EN
 
 alarms: install ## The state of each alarm, and why: make alarms ENV=dev
 	@$(if $(GIVEN),,$(LOCALLY)) python -W ignore -m operations.alarms $(ENV)
+
+sql: install ## Ask the database: make sql STATEMENT='SELECT ...' MASTER=1; with ENV=, the ways to it
+	@$(if $(GIVEN),,$(LOCALLY)) python -W ignore -m $(if $(GIVEN),operations.sql $(ENV),$(if $(LOCALLY),local sql,operations.sql $(ENV)))

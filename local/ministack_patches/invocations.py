@@ -5,13 +5,21 @@ weights, and gives each try of an asynchronous invocation an id of its own. This
 does.
 """
 
+import json
+import os
 import random
+import threading
 import time
 from contextvars import ContextVar
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from ministack.services import cloudwatch, lambda_svc
 
+FUNCTION_LOG: Final = Path(os.environ["LOCAL_RUN"]) / "functions"
+"""What every function printed: JSON lists of milliseconds since 1970, the function's name and a line."""
+
+_writing = threading.Lock()
 _alias: ContextVar[str] = ContextVar("the alias by which the function is called", default="")
 _asynchronous: ContextVar[str] = ContextVar("the id of an asynchronous invocation", default="")
 _invoke = lambda_svc._invoke
@@ -101,4 +109,12 @@ def _dispatch_and_count(function: Any, config: dict[str, Any], event: Any, reque
     _count(config, "Errors", 1 if result.get("error") else 0)
     _count(config, "Duration", (time.monotonic() - began) * 1000, "Milliseconds")
     _count(config, "Throttles", 0)
+    _keep(config["FunctionName"], result.get("log") or "")
     return result
+
+
+def _keep(function: str, log: str) -> None:
+    """Write the lines of an invocation to a file that outlives the function's log group."""
+    lines = [json.dumps([int(time.time() * 1000), function, line]) for line in log.splitlines()]
+    with _writing, FUNCTION_LOG.open("a") as file:
+        file.write("".join(f"{line}\n" for line in lines))

@@ -8,6 +8,7 @@ Python functions in AWS's runtime, with extensions.
 
 import copy
 import io
+import json
 import os
 import stat
 import subprocess
@@ -37,6 +38,8 @@ PORT: Final = "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"
 DEBUG_PORT: Final = int(os.environ["LOCAL_DEBUG_PORT"])
 """Where a debugger attaches to the serving function, or 0."""
 SERVING: Final = "handler.lambda_handler"
+ENDINGS: Final = {"Sandbox.Timedout": "timeout", "Runtime.ExitError": "error"}
+"""What Lambda reports when it ends an environment, or finds it ended, by the error's type."""
 ROOT_CERTIFICATES: Final = "shared/rds-root-certificates.pem"
 
 _create_function = provisioners._lambda_create
@@ -126,7 +129,26 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
         if self._extension and self._extension.stdin:
             self._extension.stdin.write("INVOKE\n")
             self._extension.stdin.flush()
-        return super().invoke(*args, **kwargs)
+        try:
+            result: dict[str, Any] = super().invoke(*args, **kwargs)
+        except RuntimeError:
+            if not isinstance(self._init_error, dict):
+                raise
+            # What the runtime said of a module that cannot be imported; ministack makes a text of it.
+            error = {"status": "error", "error": str(self._init_error.get("errorMessage"))}
+            return error | {"error_payload": self._init_error, "cold_start": True, "log": self._drain_stderr()}
+        failure = (result.get("error_payload") or {}).get("errorType", "")
+        if failure in ENDINGS:
+            result["log"] += self._report(str(args[1]), failure)
+        return result
+
+    def _report(self, request_id: str, failure: str) -> str:
+        """Lambda's own line of an invocation that it ended, where the function logs in JSON.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
+        """
+        record = {"requestId": request_id, "status": ENDINGS[failure], "errorType": failure}
+        return "\n" + json.dumps({"time": lambda_svc._now_iso(), "type": "platform.report", "record": record})
 
     def _build_handler_class(self, *args: Any) -> Any:
         """The Runtime API's server: for this user alone, and without the 40 ms of Nagle's algorithm.

@@ -1,8 +1,8 @@
-"""What `make watch` shows of a log."""
+"""What `make logs` and `make watch` show of a log."""
 
 import pytest
 
-from local.watch import printable
+from operations.logs import printable
 
 
 @pytest.mark.parametrize(

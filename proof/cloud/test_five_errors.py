@@ -1,0 +1,125 @@
+"""Five errors that everybody makes, and the sentence on the screen that names the cause and its place."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local.cloud import LocalCloud
+from local.tests.fixtures import local_cloud, wait_for_rotation
+from local.watch import Watcher
+from operations import invocation
+from operations.environment import Environment
+from proof.conftest import edit
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[LocalCloud]:
+    """A cloud of this file's own, in which nothing is cached: a change is seen at once."""
+    with local_cloud("errors") as cloud:
+        cloud.bootstrap()
+        cloud.deploy("parameter_ttl=0", "secret_ttl=0")
+        wait_for_rotation(cloud, cloud.outputs("Dev-Service")["DatabaseSecretArn"])
+        yield cloud
+
+
+@pytest.fixture
+def invoked(
+    cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], str]:
+    """What `make invoke` prints for an event."""
+
+    def invoked(event: str) -> str:
+        monkeypatch.setenv("EVENT", event)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            invocation.main(Environment("dev", cloud.session()))
+        assert ended.value.code == 1
+        return capsys.readouterr().out
+
+    return invoked
+
+
+def test_a_typo_in_sql(
+    cloud: LocalCloud, tree: Path, invoked: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    watcher = Watcher(cloud, tree)
+    edit(tree / "lambda_src" / "application.py", "SELECT id, text", "SELCT id, text")
+    assert watcher.step()
+    printed = invoked('{"latest": 1}')
+    print(printed)
+    watcher.step()
+    watched = capsys.readouterr().out
+    print(watched)
+    for each in (printed, watched):
+        assert re.search(r"QueryFailedError: .*errno=1064.*near 'SELCT id, text", each)
+        assert re.search(r'File "lambda_src/application.py", line \d+, in answer', each)
+
+
+def test_a_key_error(
+    cloud: LocalCloud, tree: Path, invoked: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    watcher = Watcher(cloud, tree)
+    edit(
+        tree / "lambda_src" / "application.py",
+        "    match event:",
+        '    print("asked")\n    event["customer"]\n    match event:',
+    )
+    assert watcher.step()
+    printed = invoked('{"latest": 1}')
+    watcher.step()
+    watched = capsys.readouterr().out
+    for each in (printed, watched):
+        assert re.search(r"^(  |\S+ Function  )asked$", each, re.MULTILINE)
+        assert "ERROR KeyError: 'customer'" in each
+        assert re.search(r'File "lambda_src/application.py", line \d+, in answer\n +event\["customer"\]', each)
+
+
+def test_a_missing_permission(cloud: LocalCloud, invoked: Callable[[str], str]) -> None:
+    iam, outputs = cloud.client("iam"), cloud.outputs("Dev-Service")
+    configuration = cloud.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
+    role = configuration["Role"].rpartition("/")[2]
+    attached = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
+    (policy,) = [each["PolicyArn"] for each in attached if "FunctionPolicy" in each["PolicyName"]]
+    iam.detach_role_policy(RoleName=role, PolicyArn=policy)
+    try:
+        printed = invoked("{}")
+    finally:
+        iam.attach_role_policy(RoleName=role, PolicyArn=policy)
+    print(printed)
+    assert re.search(rf"{role}.* is not authorized to perform: ssm:GetParameter on resource: \S+", printed)
+
+
+def test_a_wrong_secret(cloud: LocalCloud, invoked: Callable[[str], str]) -> None:
+    secrets, arn = cloud.client("secretsmanager"), cloud.outputs("Dev-Service")["DatabaseSecretArn"]
+    before = secrets.get_secret_value(SecretId=arn)["SecretString"]
+    for changed, sentence in (
+        ({"password": "changed"}, "CredentialsRefusedError: database: access denied .*operation=connect.*errno=1045"),
+        ({"host": ""}, "ConfigurationError: secret"),
+    ):
+        secrets.put_secret_value(SecretId=arn, SecretString=json.dumps(json.loads(before) | changed))
+        try:
+            printed = invoked("{}")
+        finally:
+            secrets.put_secret_value(SecretId=arn, SecretString=before)
+        print(printed)
+        assert re.search(sentence, printed)
+
+
+def test_a_migration_that_fails(cloud: LocalCloud, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And after it is corrected into another mistake, that one alone."""
+    watcher = Watcher(cloud, tree)
+    file = tree / "migrations" / "0003_make.sql"
+    file.write_text("CREATE TABLE a (id INT PRIMARY KEY);\nCREAT TABLE b (id INT);\n")
+    assert watcher.step()
+    first = capsys.readouterr().out
+    print(first)
+    assert re.search(r"0003_make.sql:2: MySQL error 1064: .*near 'CREAT TABLE b", first)
+    file.write_text("CREATE TABLE a (id INT PRIMARY KEY);\nCREATE TABLE b (id INTT);\n")
+    assert watcher.step()
+    second = capsys.readouterr().out
+    print(second)
+    assert re.search(r"0003_make.sql:2: MySQL error 1064: .*near 'INTT", second)
+    assert "CREAT TABLE" not in second
