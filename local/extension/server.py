@@ -16,8 +16,13 @@ from local.peer import is_this_user
 TOKEN_HEADER: Final = "X-Aws-Parameters-Secrets-Token"  # noqa: S105 - a header's name
 NOT_READY: Final = (400, "not ready to serve traffic, please wait")
 FAILED: Final = (400, "an unexpected error occurred while executing request")
-UNAUTHORIZED: Final = (401, "unauthorized")
-"""Status and text of this answer are not documented; these are our choice."""
+BAD_TOKEN: Final = (403, "Bad Token")
+NOT_ALLOWED: Final = (405, "Not allowed")
+FORWARDED: Final = (400, "Forwarded")
+"""AWS documents none of these three of the extension: they are those of its open Secrets Manager Agent.
+
+https://github.com/aws/aws-secretsmanager-agent/blob/main/aws_secretsmanager_agent/src/server.rs
+"""
 FORBIDDEN: Final = (403, "the Host header must be localhost or 127.0.0.1")
 NOT_FOUND: Final = (404, "404 page not found\n")
 
@@ -63,7 +68,7 @@ class ExtensionEmulator(ThreadingHTTPServer):
         if not self.ready.is_set():
             return NOT_READY
         if not token or not hmac.compare_digest(token.encode(), self.configuration.token.encode()):
-            return UNAUTHORIZED
+            return BAD_TOKEN
         return route(query)
 
     def _parameter(self, query: list[tuple[str, str]]) -> tuple[int, str]:
@@ -116,11 +121,15 @@ class _Request(BaseHTTPRequestHandler):
         if host not in ("localhost", "127.0.0.1"):
             self._send(*FORBIDDEN)
             return
+        if "X-Forwarded-For" in self.headers:
+            self._send(*FORWARDED)
+            return
         self._send(*self.server.answer(self.path, self.headers.get(TOKEN_HEADER)))
 
-    def do_POST(self) -> None:
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer a request that has no method above, or that is none, and close: its body is not read."""
         self.close_connection = True
-        self._send(*NOT_FOUND)
+        self._send(*(NOT_ALLOWED if code == 501 else (code, message or "")))
 
     def _send(self, status: int, body: str) -> None:
         data = body.encode()

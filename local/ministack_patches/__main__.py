@@ -15,6 +15,7 @@ from local.ministack_patches import (
     iam,
     invocations,
     lambda_functions,
+    limits,
     logs,
     no_op_resources,
     rds,
@@ -58,6 +59,7 @@ if __name__ == "__main__":
         rds,
         refusals,
         secrets_manager,
+        limits,
     ):
         part.install()
     asyncio.run(_serve())

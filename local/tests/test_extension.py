@@ -155,13 +155,30 @@ def test_unknown_query_parameters_are_ignored(served: Served) -> None:
 
 @pytest.mark.parametrize("token", [None, "another"])
 def test_without_the_functions_token_nothing_is_served(served: Served, token: str | None) -> None:
-    assert served.get(SECRET_PATH, token)[0] == 401
+    assert served.get(SECRET_PATH, token)[:2] == (403, "Bad Token")
     assert not served.upstream.asked
 
 
-@pytest.mark.parametrize(("path", "method"), [("/", "GET"), ("/secretsmanager", "GET"), (SECRET_PATH, "POST")])
-def test_an_unknown_path_is_not_found(served: Served, path: str, method: str) -> None:
-    assert served.get(path, method=method)[:2] == (404, "404 page not found\n")
+@pytest.mark.parametrize("path", ["/", "/secretsmanager"])
+def test_an_unknown_path_is_not_found(served: Served, path: str) -> None:
+    assert served.get(path)[:2] == (404, "404 page not found\n")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"])
+def test_only_get_is_allowed(served: Served, method: str) -> None:
+    status, body, headers = served.get(SECRET_PATH, method=method)
+    assert (status, body) == (405, "Not allowed")
+    assert headers["Content-Type"].startswith("text/plain")
+    assert not served.upstream.asked
+
+
+def test_a_forwarded_request_is_refused(served: Served) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.extension.server_address[1], timeout=5)
+    connection.request("GET", SECRET_PATH, headers={TOKEN_HEADER: TOKEN, "X-Forwarded-For": "203.0.113.9"})
+    response = connection.getresponse()
+    assert (response.status, response.read()) == (400, b"Forwarded")
+    connection.close()
+    assert not served.upstream.asked
 
 
 def test_every_failure_upstream_is_one_400_and_its_cause_only_in_the_log(

@@ -190,6 +190,9 @@ def told(alarms: Alarms) -> Callable[[], Counter[tuple[str, str]]]:
     sqs, sns = alarms.cloud.client("sqs"), alarms.cloud.client("sns")
     (topic,) = sns.list_topics()["Topics"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    admitted = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:*", "Resource": arn}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [admitted]})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
     sns.subscribe(TopicArn=topic["TopicArn"], Protocol="sqs", Endpoint=arn)
     names = {each["AlarmName"]: page for page, each in alarms.described().items()}
     messages: Counter[tuple[str, str]] = Counter()
