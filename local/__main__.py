@@ -18,6 +18,7 @@ from local.cloud import CloudError, LocalCloud
 from local.signals import set_up_terminal
 from local.watch import Watcher
 from operations.commands import LOCAL
+from operations.install import busy
 
 UP: Final = LOCAL / "up"
 DEMO: Final = LOCAL / "demo"
@@ -29,6 +30,9 @@ DEBUG_PORT: Final = 5678
 def up(debug_port: int = 0) -> None:
     """Start the cloud, deploy, and write a file of exports that points any AWS client at it."""
     cloud = LocalCloud(UP)
+    print(
+        f"To come: a cloud, and a deploy to it; about half a minute on an idle machine.\n{busy()}", end="", flush=True
+    )
     # An interrupted start is begun again, and so is a cloud without the debugger that is asked for.
     if not cloud.is_bootstrapped or debug_port not in (0, cloud.debug_port):
         _timed("starting the cloud", partial(cloud.start, debug_port=debug_port))
@@ -40,8 +44,11 @@ def up(debug_port: int = 0) -> None:
         "\n".join(f"{name} = {value}" for name, value in outputs.items()),
         "\nNow, in any shell:",
         f"  . {shlex.quote(str(EXPORTS))}",
-        f"  aws lambda invoke --function-name {outputs['FunctionName']} /dev/stdout",
-        "`make down` ends it.",
+        "  aws cloudformation list-stacks --query 'StackSummaries[].StackName'",
+        "and here:",
+        """  make invoke EVENT='{"note": "hello"}'""",
+        "  make sql STATEMENT='SELECT * FROM note'",
+        "`make logs` and `make alarms` say more; `make down` ends it.",
         sep="\n",
     )
 

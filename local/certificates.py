@@ -1,4 +1,4 @@
-"""A throw-away certificate authority, and a server's certificate for localhost from it."""
+"""A throw-away certificate authority, and a server's certificate for this machine from it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,14 @@ class Certificates:
         return cls(folder / "ca.pem", folder / "server.pem", folder / "server.key")
 
 
-def create(folder: Path) -> Certificates:
-    """Create the authority and the certificate. The authority's key is not stored."""
+def create(folder: Path, *addresses: str) -> Certificates:
+    """Create the authority and the certificate, for more addresses too. The authority's key is not stored."""
     import trustme  # Imported here, because the cloud's environment, which only reads these files, does not have it.
 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = Certificates.within(folder)
     authority = trustme.CA(organization_name="Throw-away authority of the local cloud")
-    server = authority.issue_cert("localhost", "127.0.0.1", common_name="localhost")
+    server = authority.issue_cert("localhost", "127.0.0.1", *addresses, common_name="localhost")
     authority.cert_pem.write_to_path(files.ca)
     server.cert_chain_pems[0].write_to_path(files.certificate)
     files.key.touch(mode=0o600)

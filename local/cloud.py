@@ -21,7 +21,7 @@ from app import lasting_settings
 from local.certificates import create
 from local.database_server import wanted
 from local.install import CLOUD
-from local.mysql import free_port
+from local.mysql import free_port, own_address
 from local.processes import end_group, is_group, is_running, run
 from operations.commands import LOCAL, ROOT, environment
 from operations.logs import last_errors, shown
@@ -111,13 +111,15 @@ class LocalCloud:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        certificates = create(self.folder / "certificates")
+        database_address = own_address()
+        certificates = create(self.folder / "certificates", database_address)
         self._given = {"port": free_port(), "secret_access_key": secrets.token_hex(20), "debug_port": debug_port}
         private = self.folder / "private"
         private.mkdir(mode=0o700)
         env = {
             "PATH": os.environ.get("PATH", os.defpath),
             "DATABASE": wanted(),
+            "LOCAL_DATABASE_ADDRESS": database_address,
             "HOME": str(private),
             "LANG": "C.UTF-8",
             "TMPDIR": str(private),

@@ -1,7 +1,8 @@
-"""A real MySQL or MariaDB server on 127.0.0.1, with TLS, as an unprivileged user."""
+"""A real MySQL or MariaDB server on this machine alone, with TLS, as an unprivileged user."""
 
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,10 @@ MYSQL_OPTIONS: Final = ("--secure-file-priv=NULL", "--mysqlx=OFF", "--innodb-red
 """Options that MariaDB does not know."""
 UNPRIVILEGED: Final = "nobody"
 """The user that runs the server when root starts it."""
+
+LOOPBACK: Final = "127.0.0.1"
+PORT: Final = 3306
+"""Where clients that name no port look for a server."""
 
 RDS_MASTER_PRIVILEGES: Final = (
     "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, RELOAD, PROCESS, REFERENCES, INDEX, ALTER, SHOW DATABASES, "
@@ -49,11 +54,13 @@ class MySQLServer:
         folder: for its data; created again, and readable by the server's user only.
         certificates: of the server; copied, because the server's user cannot read the originals.
         options: further command-line options; --lower-case-table-names counts when the data is made.
+        address: where it listens; another than 127.0.0.1 is its own, and has MySQL's port.
     """
 
-    def __init__(self, folder: Path, certificates: Certificates, *options: str) -> None:
+    def __init__(self, folder: Path, certificates: Certificates, *options: str, address: str = LOOPBACK) -> None:
         self.folder = folder
-        self.port = 0
+        self.address = address
+        self.port = 0 if address == LOOPBACK else PORT
         self._certificates = certificates
         self._options = options
         self._lasting = [each for each in options if each.startswith("--lower-case-table-names")]
@@ -107,7 +114,7 @@ class MySQLServer:
         command = [
             *self._command(),
             f"--port={self.port}",
-            "--bind-address=127.0.0.1",
+            f"--bind-address={self.address}",
             "--socket=s",  # A relative path, within the data folder: an absolute one may be too long for a socket.
             f"--pid-file={self.folder}/pid",
             *(f"--ssl-{name}={self.folder}/{name}.pem" for name in ("ca", "cert", "key")),
@@ -145,7 +152,7 @@ class MySQLServer:
     def _answers(self) -> bool:
         """Return whether the server sends its greeting; a listening port may not be served yet."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 0.5) as connection:
+            with socket.create_connection((self.address, self.port), 0.5) as connection:
                 return len(connection.recv(5)) == 5
         except OSError:
             return False
@@ -228,6 +235,22 @@ class MySQLServer:
 def _may_enter(folder: Path) -> bool:
     """Return whether everybody may enter the folder and those above it."""
     return all(above.stat().st_mode & 0o001 for above in (folder, *folder.parents))
+
+
+def own_address() -> str:
+    """Return an address of this machine at which port 3306 is free, and nobody else looks for one.
+
+    Linux has 127.0.0.0/8 for itself. Where another address than 127.0.0.1 is not there, it is that one.
+    """
+    for _ in range(10):
+        address = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"  # noqa: S311
+        try:
+            with socket.socket() as probe:
+                probe.bind((address, PORT))
+        except OSError:
+            continue
+        return address
+    return LOOPBACK
 
 
 def free_port() -> int:

@@ -23,12 +23,12 @@ def is_this_user(client: tuple[str, int], server: tuple[str, int]) -> bool:
     return False
 
 
-def connections(port: int) -> int | None:
-    """Return how many connections a server on this port of 127.0.0.1 has; None where the system does not say."""
+def connections(address: str, port: int) -> int | None:
+    """Return how many connections a server at this IPv4 address has; None where the system does not say."""
     if not TABLE.exists():
         return None
     rows = [line.split() for line in TABLE.read_text().splitlines()[1:]]
-    return sum(row[1] == _written(("127.0.0.1", port)) and row[3] == ESTABLISHED for row in rows)
+    return sum(row[1] == _written((address, port)) and row[3] == ESTABLISHED for row in rows)
 
 
 def _written(address: tuple[str, int]) -> str:

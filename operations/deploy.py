@@ -14,6 +14,8 @@ import sys
 from app import lasting_settings, templates
 from operations import aws
 from operations.commands import ROOT
+from operations.environment import Environment
+from operations.logs import LastErrors
 from operations.preflight import Preflight
 from stacks.settings import ENVIRONMENTS, Settings, SettingsError
 
@@ -28,7 +30,7 @@ def commands(settings: Settings, approval: str = "destructive") -> list[list[str
 def main(env: str = "", approval: str = "destructive", *others: str) -> None:
     """Run them, in the shell's own environment; exit with the status of the first that fails.
 
-    When something would stop the deploy, none is run.
+    When something would stop the deploy, none is run. After a failure, the functions' own last errors are printed.
     """
     if env not in ENVIRONMENTS or approval not in ("destructive", "never") or others:
         sys.exit(
@@ -44,10 +46,11 @@ def main(env: str = "", approval: str = "destructive", *others: str) -> None:
     faults = Preflight(settings, templates(env=settings.env), session).faults()
     if faults:
         sys.exit("\n".join(["Nothing was deployed:", *(f"  {fault}" for fault in faults)]))
-    for line in lines:
-        status = subprocess.run(line, cwd=ROOT).returncode
-        if status:
-            sys.exit(status)
+    with LastErrors(lambda: Environment(settings.env, session)) as errors:
+        status = next((status for line in lines if (status := subprocess.run(line, cwd=ROOT).returncode)), 0)
+    if status:
+        print("\n".join(errors.shown()), file=sys.stderr)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main(environment: Environment) -> None:
     for line in result["log"].splitlines():
         for each in told(line):
             print(f"  {each}")
-    sys.exit(bool(result["error"]))
+    sys.exit(1 if result["error"] else 0)
 
 
 if __name__ == "__main__":

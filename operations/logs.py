@@ -4,9 +4,14 @@ import json
 import os
 import re
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from typing import Any, Final
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final, Self
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from operations.aws import listed
 from operations.environment import Environment, EnvironmentUnknownError, command
@@ -15,6 +20,8 @@ LATE: Final = 60_000
 """Milliseconds within which a line may arrive after one with a later time."""
 PAUSE: Final = 1.0
 """Seconds between two looks when following."""
+DEPLOY_PAUSE: Final = 5.0
+"""Seconds between two looks during a deploy."""
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 _PLATFORM: Final = re.compile(r"(START|END|REPORT|INIT_START) ")
@@ -82,21 +89,23 @@ class Logs:
     """The logs of some functions, each line told once.
 
     Args:
-        environment: of the functions.
-        names: of the functions; none means all.
+        client: boto3's, of CloudWatch Logs.
         since: milliseconds since 1970.
     """
 
-    def __init__(self, environment: Environment, since: int, names: list[str] | None = None) -> None:
-        self._client = environment.client("logs")
-        self._groups = {name: environment.log_groups[name] for name in names or environment.functions}
-        self._since = dict.fromkeys(self._groups, since)
-        self._told: dict[str, set[str]] = {name: set() for name in self._groups}
+    def __init__(self, client: Any, since: int) -> None:
+        self._client = client
+        self._since: dict[str, int] = defaultdict(lambda: since)
+        self._told: dict[str, set[str]] = defaultdict(set)
 
-    def new(self) -> list[tuple[int, str, str]]:
-        """The lines that have come since the last call: milliseconds since 1970, function and line, in order."""
+    def new(self, groups: Mapping[str, str]) -> list[tuple[int, str, str]]:
+        """The lines that have come since the last call: milliseconds since 1970, function and line, in order.
+
+        Args:
+            groups: each function's log group, by the function's name.
+        """
         found = []
-        for name, group in self._groups.items():
+        for name, group in groups.items():
             known, since = self._told[name], self._since[name]
             try:
                 events = listed(self._client, "filter_log_events", "events", logGroupName=group, startTime=since)
@@ -123,6 +132,42 @@ def last_errors(lines: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]
     return sorted(found.values())
 
 
+class LastErrors:
+    """Reads the logs of an environment while it is deployed, because a rollback deletes those of new functions.
+
+    Args:
+        environment: makes one; asked again and again, because functions come and go.
+    """
+
+    def __init__(self, environment: Callable[[], Environment]) -> None:
+        self._environment = environment
+        self._logs = Logs(environment().client("logs"), int(time.time() * 1000))
+        self._found: list[tuple[int, str, str]] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def shown(self) -> list[str]:
+        """The last error of each function since the beginning, for a terminal."""
+        return list(shown(last_errors(self._found)))
+
+    def _read(self) -> None:
+        while True:
+            is_last = self._ended.wait(DEPLOY_PAUSE)
+            # Functions that are not there yet or any more, and credentials that may not read logs, are no fault here.
+            with suppress(EnvironmentUnknownError, BotoCoreError, ClientError):
+                self._found += self._logs.new(self._environment().log_groups)
+            if is_last:
+                return
+
+
 def _seconds(since: str) -> int:
     found = re.fullmatch(r"(\d+)([smhd])", since)
     if not found:
@@ -134,9 +179,11 @@ def main(environment: Environment) -> None:
     """Print what is there since SINCE; with FOLLOW, go on until interrupted."""
     since = os.environ.get("SINCE") or "10m"
     asked = os.environ.get("FUNCTION", "")
-    names = [environment.function(asked)] if asked else None
-    logs = Logs(environment, int((time.time() - _seconds(since)) * 1000), names)
-    lines = logs.new()
+    groups = environment.log_groups
+    if asked:
+        groups = {environment.function(asked): groups[environment.function(asked)]}
+    logs = Logs(environment.client("logs"), int((time.time() - _seconds(since)) * 1000))
+    lines = logs.new(groups)
     if not lines:
         print(f"no line in the last {since}: SINCE= looks further back", file=sys.stderr)
     while True:
@@ -145,7 +192,7 @@ def main(environment: Environment) -> None:
         if not os.environ.get("FOLLOW"):
             return
         time.sleep(PAUSE)
-        lines = logs.new()
+        lines = logs.new(groups)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,12 @@ from local.certificates import Certificates
 from local.ministack_patches import Created, Properties
 from local.ministack_patches.cloudwatch import MINUTE
 from local.ministack_patches.refusals import check_instance_delete, check_instance_update
-from local.mysql import MySQLServer
+from local.mysql import LOOPBACK, MySQLServer
 from local.peer import connections
 
 RUN: Final = Path(os.environ["LOCAL_RUN"])
+OWN_ADDRESS: Final = os.environ["LOCAL_DATABASE_ADDRESS"]
+"""Of this cloud's database; a second one at the same time has a port of its own at 127.0.0.1."""
 
 _create_record = provisioners._rds_db_instance_create
 _delete_record = provisioners._rds_db_instance_delete
@@ -60,7 +62,7 @@ def _count_connections() -> None:
     while True:
         time.sleep(MINUTE)
         for identifier, server in list(_servers.items()):
-            if (number := connections(server.port)) is not None:
+            if (number := connections(server.address, server.port)) is not None:
                 dimensions = {"DBInstanceIdentifier": identifier}
                 cloudwatch.record_metric("AWS/RDS", "DatabaseConnections", number, "Count", dimensions)
 
@@ -75,11 +77,14 @@ def _create(logical_id: str, props: Properties, stack: str) -> Created:
     password = props.get("MasterUserPassword") or secrets.token_hex(14)
     identifier, attributes = _create_record(logical_id, props | {"MasterUserPassword": password}, stack)
     record = rds._instances[identifier]
-    server = MySQLServer(RUN / identifier, Certificates.within(RUN / "certificates"), *_options(props))
+    taken = {each.address for each in _servers.values()}
+    address = LOOPBACK if OWN_ADDRESS in taken else OWN_ADDRESS
+    certificates = Certificates.within(RUN / "certificates")
+    server = MySQLServer(RUN / identifier, certificates, *_options(props), address=address)
     server.create(record["DBName"], record["MasterUsername"], password)
     _servers[identifier] = server
-    record["Endpoint"] |= {"Address": "localhost", "Port": server.port}
-    attributes |= {"Endpoint.Address": "localhost", "Endpoint.Port": str(server.port)}
+    record["Endpoint"] |= {"Address": address, "Port": server.port}
+    attributes |= {"Endpoint.Address": address, "Endpoint.Port": str(server.port)}
     if props.get("ManageMasterUserPassword") in (True, "true"):
         value = {"username": record["MasterUsername"], "password": password}
         arn = secretsmanager.create_secret_in_process(f"rds!db-{new_uuid()}", json.dumps(value))

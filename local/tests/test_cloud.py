@@ -1,7 +1,9 @@
 """The whole application, deployed to the local cloud by the real CDK."""
 
 import io
+import ipaddress
 import json
+import socket
 import time
 import uuid
 import zipfile
@@ -96,7 +98,8 @@ def test_the_database_server_runs_without_privileges_on_localhost_only(cloud: Lo
     process = psutil.Process(int(pid_file.read_text()))
     assert process.uids().real != 0
     command = process.cmdline()
-    assert "--bind-address=127.0.0.1" in command
+    (address,) = [each.partition("=")[2] for each in command if each.startswith("--bind-address=")]
+    assert ipaddress.ip_address(address).is_loopback
     assert "--require-secure-transport=ON" in command
     assert pid_file.parent.stat().st_mode & 0o077 == 0
 
@@ -104,7 +107,11 @@ def test_the_database_server_runs_without_privileges_on_localhost_only(cloud: Lo
 def test_the_database_is_where_the_instance_says(cloud: LocalCloud) -> None:
     (instance,) = cloud.client("rds").describe_db_instances()["DBInstances"]
     assert instance["MultiAZ"] is True
-    assert instance["Endpoint"]["Address"] == "localhost"
+    address, port = instance["Endpoint"]["Address"], instance["Endpoint"]["Port"]
+    assert ipaddress.ip_address(address).is_loopback
+    assert (port == 3306) == (address != "127.0.0.1")
+    with socket.create_connection((address, port), 5) as connection:
+        assert len(connection.recv(5)) == 5
 
 
 @pytest.fixture

@@ -127,10 +127,10 @@ class Alarms:
         finally:
             secrets.put_secret_value(SecretId=secret_id, SecretString=before)
 
-    @property
-    def port(self) -> int:
+    def proxy(self, context: ssl.SSLContext) -> FaultyDatabase:
+        """A server before the database's."""
         (instance,) = self.cloud.client("rds").describe_db_instances()["DBInstances"]
-        return int(instance["Endpoint"]["Port"])
+        return FaultyDatabase(instance["Endpoint"]["Port"], context, instance["Endpoint"]["Address"])
 
     @contextmanager
     def held(self) -> Iterator[Callable[[], None]]:
@@ -323,7 +323,7 @@ def _the_schema_is_older(alarms: Alarms) -> None:
 
 def _the_secret_names_another_server(alarms: Alarms) -> None:
     _, context = common_name_certificate("localhost")
-    with running(FaultyDatabase(alarms.port, context)) as (other,), alarms.secret(port=other.port):
+    with running(alarms.proxy(context)) as (other,), alarms.secret(host="localhost", port=other.port):
         alarms.set_off("TLSVerificationError", alarms.error)
 
 
@@ -352,9 +352,9 @@ def _commit_is_not_answered(alarms: Alarms) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     files = Certificates.within(alarms.cloud.folder / "certificates")
     context.load_cert_chain(files.certificate, files.key)
-    proxy = FaultyDatabase(alarms.port, context)
+    proxy = alarms.proxy(context)
     proxy.on_statement = Schedule(*[cut_unanswered] * 100, since="COMMIT")
-    with running(proxy), alarms.secret(port=proxy.port):
+    with running(proxy), alarms.secret(host="localhost", port=proxy.port):
         alarms.set_off("OutcomeUnknownError", lambda: alarms.error({"note": "a"}))
 
 

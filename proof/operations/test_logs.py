@@ -1,8 +1,27 @@
 """What `make logs` and `make watch` show of a log."""
 
+import json
+import os
+import subprocess
+import sys
+import time
+
 import pytest
 
-from operations.logs import printable
+from local.cloud import LocalCloud, short_name
+from operations.commands import ROOT, environment
+from operations.environment import Environment, EnvironmentUnknownError
+from operations.logs import LastErrors, is_error, last_errors, printable, shown, told
+from operations.waiting import wait_until
+
+RUNTIME = {
+    "timestamp": "2026-11-28T08:53:22Z",
+    "level": "ERROR",
+    "errorMessage": "'customer'",
+    "errorType": "KeyError",
+    "requestId": "7751b7d0",
+    "stackTrace": ['  File "/var/task/application.py", line 2, in answer\n    event["customer"]\n'],
+}
 
 
 @pytest.mark.parametrize(
@@ -17,3 +36,135 @@ from operations.logs import printable
 )
 def test_no_line_of_a_log_repaints_the_terminal(text: str, shown: str) -> None:
     assert printable(text) == shown
+    assert told(text.replace("\n", " ")) == [shown.replace("\\n", " ")]
+    assert told(json.dumps({"message": text})) == [shown]
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        ("printed", ["printed"]),
+        ('{"a": 1}', ["a=1"]),
+        ("[1]", ["[1]"]),
+        ('{"level": "INFO", "message": "done", "requestId": "1", "outcome": "ok"}', ["INFO done outcome=ok"]),
+        ("START RequestId: 1 Version: 1", []),
+        ("END RequestId: 1", []),
+        ("REPORT RequestId: 1\tDuration: 1 ms", []),
+        ('{"type": "platform.report", "record": {"status": "success"}}', []),
+        (
+            '{"type": "platform.report", "record": {"status": "timeout", "errorType": "Sandbox.Timedout"}}',
+            ["ERROR Lambda: timeout Sandbox.Timedout"],
+        ),
+        (
+            json.dumps(RUNTIME),
+            [
+                "ERROR KeyError: 'customer'",
+                '      File "lambda_src/application.py", line 2, in answer',
+                '        event["customer"]',
+            ],
+        ),
+    ],
+)
+def test_a_line_is_told_whatever_it_is_and_lambdas_own_only_when_it_did_not_end_well(
+    line: str, lines: list[str]
+) -> None:
+    assert told(line) == lines
+    assert is_error(line) == any("ERROR" in each for each in lines)
+
+
+def test_each_line_has_its_function_and_the_last_error_of_each_is_known() -> None:
+    lines = [(1, "A", "one"), (2, "A", json.dumps(RUNTIME)), (3, "B", "[ERROR] two"), (4, "A", "[ERROR] three")]
+    assert [each.partition(" ")[2] for each in shown(lines)][:2] == ["A  one", "A  ERROR KeyError: 'customer'"]
+    assert last_errors(lines) == [(3, "B", "[ERROR] two"), (4, "A", "[ERROR] three")]
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        ("Dev-Service-Function76856677-E43459D6501B0", "Function"),
+        ("Dev-orders-Service-SmokeTestE1E0118C-1a2B3c", "SmokeTest"),
+        ("mine", "mine"),
+    ],
+)
+def test_a_function_has_its_name_in_the_stack(function: str, name: str) -> None:
+    assert short_name(function) == name
+
+
+def test_an_error_is_kept_when_its_log_group_is_gone(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operations.logs.DEPLOY_PAUSE", 0.01)
+    logs, group = cloud.client("logs"), "/test/gone"
+
+    class Deploying(Environment):
+        log_groups = {"Function": group}  # noqa: RUF012 - as the property
+
+    logs.create_log_group(logGroupName=group)
+    logs.create_log_stream(logGroupName=group, logStreamName="a")
+    with LastErrors(lambda: Deploying("dev", cloud.session())) as errors:
+        record = {"message": "mine", "level": "ERROR"}
+        event = {"timestamp": int(time.time() * 1000) + 1000, "message": json.dumps(record)}
+        logs.put_log_events(logGroupName=group, logStreamName="a", logEvents=[event])
+        assert wait_until(lambda: bool(errors.shown()), 60)
+        logs.delete_log_group(logGroupName=group)
+    (line,) = errors.shown()
+    assert line.endswith("Function  ERROR mine")
+
+
+def test_a_name_that_is_not_known_is_refused_with_those_that_are(cloud: LocalCloud) -> None:
+    with pytest.raises(EnvironmentUnknownError, match="expected one of dev"):
+        Environment("nowhere", cloud.session())
+    with pytest.raises(EnvironmentUnknownError, match=r"FUNCTION=Fun: expected one of .*Function"):
+        Environment("dev", cloud.session()).function("Fun")
+    with pytest.raises(EnvironmentUnknownError, match="make deploy ENV=prod"):
+        _ = Environment("prod", cloud.session()).functions
+
+
+def _run(cloud: LocalCloud, module: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    ours = {key: value for key, value in environment().items() if not key.startswith("AWS_")}
+    command = [sys.executable, "-W", "ignore", "-m", f"operations.{module}", "dev"]
+    env = ours | cloud.variables | variables
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def test_logs_invoke_alarms_and_the_ways_to_the_database(cloud: LocalCloud) -> None:
+    """As in an account: by AWS's variables alone."""
+    invoked = _run(cloud, "invocation", EVENT='{"note": ""}')
+    assert invoked.returncode == 0
+    assert '"errorType": "BadRequestError"' in invoked.stdout
+    assert "answered in " in invoked.stdout
+    assert "INFO invocation.finished" in invoked.stdout
+    logged = _run(cloud, "logs", FUNCTION="Function", SINCE="1h").stdout.splitlines()
+    assert any("Function  INFO invocation.finished" in line and "outcome=BadRequestError" in line for line in logged)
+    assert "Migration" in _run(cloud, "logs", SINCE="1h").stdout
+    alarms = _run(cloud, "alarms").stdout
+    assert "FunctionErrors: " in alarms
+    assert " in alarm" in alarms.splitlines()[-1]
+    ways = _run(cloud, "sql").stdout
+    (instance,) = cloud.client("rds").describe_db_instances()["DBInstances"]
+    for part in (instance["Endpoint"]["Address"], instance["MasterUserSecret"]["SecretArn"], "VERIFY_IDENTITY"):
+        assert part in ways
+    for module, variables, sentence in (
+        ("invocation", {"EVENT": "{"}, "EVENT is no JSON"),
+        ("logs", {"SINCE": "soon"}, "SINCE=soon: expected a number and a unit"),
+        ("logs", {"FUNCTION": "Nothing"}, "FUNCTION=Nothing: expected one of"),
+    ):
+        refused = _run(cloud, module, **variables)
+        assert refused.returncode == 1
+        assert refused.stderr.splitlines()[-1].startswith(sentence)
+
+
+def test_without_env_a_command_asks_the_laptop_and_with_it_the_account() -> None:
+    """By what make would run."""
+    for target in ("logs", "invoke", "alarms", "sql"):
+        here, there = (
+            subprocess.run(
+                ["make", "--no-print-directory", "--dry-run", target, *given],
+                cwd=ROOT,
+                env={**os.environ, "MAKEFLAGS": ""},
+                capture_output=True,
+                text=True,
+            ).stdout.splitlines()[-1]
+            for given in ([], ["ENV=prod"])
+        )
+        assert ". .local/env" in here
+        assert ".local/env" not in there
+        assert there.endswith(" prod")

@@ -177,9 +177,9 @@ class FaultyDatabase(_Server):
     `on_statement` is asked about every statement, and may return what becomes of it.
     """
 
-    def __init__(self, upstream: int, context: ssl.SSLContext) -> None:
+    def __init__(self, upstream: int, context: ssl.SSLContext, address: str = "127.0.0.1") -> None:
         super().__init__()
-        self._upstream = upstream
+        self._upstream = (address, upstream)
         self._context = context
         self.at_greeting: deque[Answer] = deque()
         self.at_query: deque[Answer] = deque()
@@ -191,7 +191,7 @@ class FaultyDatabase(_Server):
         if self.at_greeting:
             self.at_greeting.popleft()(connection)
             return
-        with socket.create_connection(("127.0.0.1", self._upstream)) as upstream:
+        with socket.create_connection(self._upstream) as upstream:
             greeting = _packet(upstream)
             connection.sendall(greeting)
             request = _packet(connection)
