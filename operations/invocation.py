@@ -25,7 +25,10 @@ def main(environment: Environment) -> None:
     began = time.monotonic()
     result = invoke(environment.client("lambda"), serving.get(name, environment.functions[name]), event)
     milliseconds = (time.monotonic() - began) * 1000
-    print(printable(json.dumps(result["answer"], ensure_ascii=False)))
+    answer = result["answer"]
+    if result["error"]:  # Its log has the traceback.
+        answer = {name: value for name, value in answer.items() if name != "stackTrace"}
+    print(printable(json.dumps(answer, ensure_ascii=False)))
     print(
         f"{'failed' if result['error'] else 'answered'} in {milliseconds:.0f} ms by {name}, version {result['version']}"
     )

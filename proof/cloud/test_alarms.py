@@ -431,6 +431,12 @@ def test_an_alarm_goes_off_by_its_fault_and_goes_back(
     alarms.wait(lambda: alarms.state(page) == "OK")
     before = told().copy()
     RAISED[page][1](alarms)
+    if found := re.search(r"--filter-pattern '([^']+)'", (ROOT / "docs" / "runbook" / f"{page}.md").read_text()):
+        # What the page says to look at has this failure's lines, and no other.
+        group = alarms.lambda_.get_function_configuration(FunctionName=alarms.function)["LoggingConfig"]["LogGroup"]
+        logs, pattern = alarms.cloud.client("logs"), found[1]
+        events = listed(logs, "filter_log_events", "events", logGroupName=group, filterPattern=pattern)
+        assert {json.loads(each["message"])["outcome"] for each in events} == {page}
     alarms.wait(lambda: (told() - before)[page, "ALARM"] > 0)
     alarms.wait(lambda: alarms.state(page) == "OK" and not alarms.error())
     alarms.wait(lambda: (told() - before)[page, "OK"] > 0)

@@ -11,6 +11,7 @@ from local.cloud import LocalCloud
 from local.tests.fixtures import local_cloud, wait_for_rotation
 from local.watch import Watcher
 from operations import invocation
+from operations.application import copy_application
 from operations.environment import Environment
 from proof.conftest import edit
 
@@ -42,26 +43,31 @@ def invoked(
     return invoked
 
 
-def test_a_typo_in_sql(
-    cloud: LocalCloud, tree: Path, invoked: Callable[[str], str], capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def watcher(cloud: LocalCloud, tree: Path) -> Iterator[Watcher]:
+    """`make watch`; what a test edits is put back."""
     watcher = Watcher(cloud, tree)
+    yield watcher
+    copy_application(tree)
+    watcher.step()
+
+
+def test_a_typo_in_sql(
+    watcher: Watcher, tree: Path, invoked: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
     edit(tree / "lambda_src" / "application.py", "SELECT id, text", "SELCT id, text")
     assert watcher.step()
     printed = invoked('{"latest": 1}')
-    print(printed)
     watcher.step()
     watched = capsys.readouterr().out
-    print(watched)
     for each in (printed, watched):
         assert re.search(r"QueryFailedError: .*errno=1064.*near 'SELCT id, text", each)
         assert re.search(r'File "lambda_src/application.py", line \d+, in answer', each)
 
 
 def test_a_key_error(
-    cloud: LocalCloud, tree: Path, invoked: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+    watcher: Watcher, tree: Path, invoked: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    watcher = Watcher(cloud, tree)
     edit(
         tree / "lambda_src" / "application.py",
         "    match event:",
@@ -97,7 +103,7 @@ def test_a_wrong_secret(cloud: LocalCloud, invoked: Callable[[str], str]) -> Non
     before = secrets.get_secret_value(SecretId=arn)["SecretString"]
     for changed, sentence in (
         ({"password": "changed"}, "CredentialsRefusedError: database: access denied .*operation=connect.*errno=1045"),
-        ({"host": ""}, "ConfigurationError: secret"),
+        ({"host": ""}, "ConfigurationError: .*host"),
     ):
         secrets.put_secret_value(SecretId=arn, SecretString=json.dumps(json.loads(before) | changed))
         try:
@@ -109,17 +115,21 @@ def test_a_wrong_secret(cloud: LocalCloud, invoked: Callable[[str], str]) -> Non
 
 
 def test_a_migration_that_fails(cloud: LocalCloud, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And after it is corrected into another mistake, that one alone."""
+    """And when it is corrected into another mistake, that one alone."""
     watcher = Watcher(cloud, tree)
     file = tree / "migrations" / "0003_make.sql"
-    file.write_text("CREATE TABLE a (id INT PRIMARY KEY);\nCREAT TABLE b (id INT);\n")
+    file.write_text("CREATE TABLE a (\n    id INTT PRIMARY KEY\n);\n")
     assert watcher.step()
     first = capsys.readouterr().out
     print(first)
-    assert re.search(r"0003_make.sql:2: MySQL error 1064: .*near 'CREAT TABLE b", first)
-    file.write_text("CREATE TABLE a (id INT PRIMARY KEY);\nCREATE TABLE b (id INTT);\n")
+    assert re.search(r"0003_make.sql:1: MySQL error 1064: .*near 'INTT PRIMARY KEY", first)
+    assert re.search(r"^\S+ Migration  ERROR .*0003_make.sql", first, re.MULTILINE)
+    file.write_text("CREATE TABLE a (\n    id INT PRIMRY KEY\n);\n")
     assert watcher.step()
     second = capsys.readouterr().out
     print(second)
-    assert re.search(r"0003_make.sql:2: MySQL error 1064: .*near 'INTT", second)
-    assert "CREAT TABLE" not in second
+    assert re.search(r"0003_make.sql:1: MySQL error 1064: .*near 'PRIMRY KEY", second)
+    assert "INTT" not in second
+    file.write_text("CREATE TABLE a (\n    id INT PRIMARY KEY\n);\n")
+    assert watcher.step()
+    assert "deployed in" in capsys.readouterr().out
