@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from shared import direct_read, schema
 from shared.application_database import SESSION, ApplicationDatabase
+from shared.attempts import attempts
 from shared.credentials import Credentials
 from shared.database import Database
 from shared.deadline import Deadline
@@ -182,15 +183,15 @@ class Frame:
             return from_extension(name)
         except UnexplainedRefusalError as error:
             logger.warning("extension.refused", extra=error.facts)
-        try:
-            return from_aws(name, self._deadline)
-        except DependencyUnavailableError as error:
-            pause = random.uniform(0, THROTTLE_PAUSE)  # noqa: S311 - jitter
-            if not error.throttled or pause + direct_read.BUDGET > self._deadline.remaining():
-                raise
-            logger.warning("aws.throttled", extra={**error.facts, "pause_ms": round(pause * 1000)})
-        time.sleep(pause)
-        return from_aws(name, self._deadline)
+        for tried in attempts(self._deadline, lambda _: random.uniform(0, THROTTLE_PAUSE), direct_read.BUDGET):  # noqa: S311 - jitter
+            try:
+                return from_aws(name, self._deadline)
+            except DependencyUnavailableError as error:
+                if not error.throttled or tried == 2:
+                    raise
+                failure = error
+            logger.warning("aws.throttled", extra=failure.facts)
+        raise failure
 
     def _connected(self, credentials: Credentials) -> Database:
         """Return the kept connection, or a new one on which the schema was checked."""

@@ -20,7 +20,7 @@ import application
 from proof.benchmarks import markdown
 from proof.benchmarks.results import Result
 from proof.benchmarks.world import CALL, Clock, World
-from shared import credentials, database, deadline, direct_read, extension, frame
+from shared import attempts, credentials, database, deadline, direct_read, extension, frame
 from shared.environment import ServingEnvironment
 from shared.errors import DependencyUnavailableError
 from stacks.settings import from_context
@@ -137,7 +137,7 @@ def storm(
         return found
 
     with ExitStack() as patches:
-        for module in (frame, extension, database, deadline):
+        for module in (frame, extension, database, deadline, attempts):
             patches.enter_context(mock.patch.object(module, "time", clock))
         patches.enter_context(mock.patch.object(database, "tls_context"))
         patches.enter_context(mock.patch.object(database, "has_unread", return_value=False))
