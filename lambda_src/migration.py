@@ -116,7 +116,7 @@ class Migrator:
             raise MigrationError(
                 f"another deploy is applying migrations: {holder} holds its lock: deploy again when it has ended"
             )
-        self._database.rows(f"SET SESSION lock_wait_timeout = {METADATA_WAIT}")
+        self._database.rows(f"SET SESSION lock_wait_timeout = {METADATA_WAIT}, wait_timeout = 60")
 
     def _records(self) -> dict[int, Record]:
         sql = (

@@ -56,7 +56,7 @@ class Rotation:
     def __init__(self, environment: RotationEnvironment) -> None:
         self._environment = environment
         self._deadline = Deadline()
-        self._database = Database(self._deadline, environment.region, keeps_session=True)
+        self._database = Database(self._deadline, environment.region, BUDGET, keeps_session=True)
         self._client = boto3.client("secretsmanager", config=Config(connect_timeout=2, read_timeout=5))
         self._steps = {
             "createSecret": self._create_secret,
@@ -127,13 +127,8 @@ class Rotation:
         value["username"] = alternate(value["username"])
         value["password"] = self._random_password()
         try:
-            self._ask(
-                "put_secret_value",
-                SecretId=secret_id,
-                ClientRequestToken=token,
-                SecretString=json.dumps(value),
-                VersionStages=["AWSPENDING"],
-            )
+            version = {"ClientRequestToken": token, "VersionStages": ["AWSPENDING"]}
+            self._ask("put_secret_value", SecretId=secret_id, SecretString=json.dumps(value), **version)
         except self._client.exceptions.ResourceExistsException:
             logger.info("rotation.already_created", extra={"version_id": token})
 
@@ -146,12 +141,17 @@ class Rotation:
 
     def _set_secret(self, secret_id: str, token: str) -> None:
         """Set the pending user's password in the database, and create the current user if it is missing."""
-        current = self._current(secret_id)
-        pending = self._pending(secret_id, token, current)
         self._database.connect(self._credentials(self._environment.master_secret_id))
-        self._make_history()
         _, privileges = self._environment.users[secret_id]
         users = DatabaseUsers(self._database, privileges)
+        # One at a time, and what is stored is read after that: a doubled invocation might else find a user idle that
+        # the first has made current meanwhile, and drop it. The name is not known long enough to be held on purpose.
+        (is_alone,) = self._database.query("SELECT GET_LOCK(%s, %s)", (token, str(int(self._deadline.remaining()) - 1)))
+        if not is_alone:
+            raise DependencyUnavailableError(f"secret {secret_id}: another invocation sets its password")
+        current = self._current(secret_id)
+        pending = self._pending(secret_id, token, current)
+        self._make_history()
         users.ensure(current["username"], current["password"], is_in_use=True)
         try:
             users.ensure(pending["username"], pending["password"], is_in_use=False)
@@ -178,17 +178,13 @@ class Rotation:
 
     def _finish_secret(self, secret_id: str, token: str) -> None:
         """Make the pending version the current one, in one atomic call."""
-        self._pending(secret_id, token, self._current(secret_id))
+        # Before the check: if another version is current by then, Secrets Manager refuses to move the label.
         versions = self._ask("describe_secret", SecretId=secret_id)["VersionIdsToStages"]
+        self._pending(secret_id, token, self._current(secret_id))
         current = [version for version, stages in versions.items() if "AWSCURRENT" in stages]
+        stage = {"VersionStage": "AWSCURRENT", "MoveToVersionId": token, "RemoveFromVersionId": current[0]}
         try:
-            self._ask(
-                "update_secret_version_stage",
-                SecretId=secret_id,
-                VersionStage="AWSCURRENT",
-                MoveToVersionId=token,
-                RemoveFromVersionId=current[0],
-            )
+            self._ask("update_secret_version_stage", SecretId=secret_id, **stage)
         except ClientError:
             if "AWSCURRENT" not in self._stages(secret_id, token):
                 raise

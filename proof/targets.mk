@@ -21,7 +21,7 @@ changes: development ## Change every setting on a live environment, and fail eve
 mutants: development ## Weaken the hardening one way at a time, and see each noticed
 	@python -m proof.weakenings
 
-explore: development ## Try every schedule of concurrent deploys, up to a bound, on a real MySQL
+explore: development ## Try every schedule of concurrent deploys and rotations, up to a bound, on a real MySQL
 	@PYTHONPATH=lambda_src python -m proof.exploration --whole
 
 findings: checkov ## Scan the templates; print what is found and why it stays

@@ -66,6 +66,11 @@ class AWS:
         ]
         return token, json.loads(version["SecretString"])
 
+    def value(self, secret_id: str, token: str) -> dict[str, Any]:
+        """What a version holds."""
+        value: dict[str, Any] = json.loads(self.secrets[secret_id][token]["SecretString"])
+        return value
+
     def answer(self, action: str, request: dict[str, Any]) -> dict[str, Any]:
         self.calls[action] += 1
         with self._lock:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import ssl
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pymysql
@@ -43,6 +45,10 @@ class Server:
         with self.session(user, password) as execute:
             return execute(*statements)
 
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.certificates.ca)
+
     @contextmanager
     def session(self, user: str = ADMINISTRATOR, password: str = ADMINISTRATOR) -> Iterator[Callable[..., list[Any]]]:
         """A connection, as what runs statements in it and returns the rows of the last."""
@@ -51,9 +57,7 @@ class Server:
             port=self.mysql.port,
             user=user,
             password=password,
-            ssl_ca=str(self.certificates.ca),
-            ssl_verify_cert=True,
-            ssl_verify_identity=True,
+            ssl=self._tls,
             autocommit=True,
         )
         with connection, connection.cursor() as cursor:

@@ -101,6 +101,23 @@ def test_a_lock_is_waited_for_no_longer_than_its_time_and_its_holder_is_named(se
     assert migrate()["applied"] == ["0001_one.sql"]
 
 
+def test_the_server_ends_the_session_and_the_lock_of_a_deploy_that_is_gone(
+    migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its statement goes on; after that nobody uses the session."""
+    asked = []
+    close = Database.close
+
+    def ask_and_close(database: Database) -> None:
+        if database.is_open:
+            asked.append(database.query("SELECT @@wait_timeout, IS_USED_LOCK(%s) = CONNECTION_ID()", (schema.LOCK,)))
+        close(database)
+
+    monkeypatch.setattr(Database, "close", ask_and_close)
+    migrate()
+    assert asked == [(60, 1)]
+
+
 def test_a_lock_whose_holder_has_just_ended_is_not_explained(
     server: Server, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,11 @@ def _rotate(rotation: Rotation, token: str) -> None:
         rotation.handle(_event(step, token), 60)
 
 
+def _rotate_to(rotation: Rotation, token: str, last: str) -> None:
+    for step in STEPS[: STEPS.index(last) + 1]:
+        rotation.handle(_event(step, token), 60)
+
+
 def _logs_in(server: Server, value: dict[str, Any]) -> bool:
     return bool(server.execute("SELECT 1", user=value["username"], password=value["password"]))
 
@@ -175,7 +180,7 @@ class Effects:
         return counted
 
 
-EFFECTS = 21
+EFFECTS = 22
 """Of a rotation; a test counts them."""
 
 
@@ -235,6 +240,48 @@ def test_two_invocations_at_once_leave_one_current_version(aws: AWS, server: Ser
     assert _logs_in(server, aws.current(SECRET_ID)[1])
 
 
+def test_while_another_invocation_sets_the_password_a_doubled_one_waits_until_its_deadline(
+    aws: AWS, server: Server
+) -> None:
+    token = aws.stage_rotation(SECRET_ID)
+    rotation = start_rotation()
+    rotation.handle(_event("createSecret", token), 60)
+    with server.session(server.master, server.master_password) as execute:
+        execute(f"SELECT GET_LOCK('{token}', 0)")
+        before = accounts(server)
+        with pytest.raises(DependencyUnavailableError, match="another invocation sets its password"):
+            rotation.handle(_event("setSecret", token), 3)
+        assert accounts(server) == before
+    _rotate(rotation, token)
+
+
+def test_the_server_ends_the_session_of_an_invocation_that_is_gone(aws: AWS) -> None:
+    rotation = start_rotation()
+    with mock.patch.object(rotation._database, "close", autospec=True):
+        _rotate_to(rotation, aws.stage_rotation(SECRET_ID), "setSecret")
+    assert rotation._database.query("SELECT @@wait_timeout") == (60,)
+
+
+def test_a_late_end_of_a_rotation_does_not_take_back_the_next_one(
+    aws: AWS, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = start_rotation(), start_rotation()
+    token = aws.stage_rotation(SECRET_ID)
+    _rotate_to(first, token, "testSecret")
+    pending = second._pending
+
+    def pending_before_the_next_rotation(*args: Any) -> dict[str, Any]:
+        found = pending(*args)
+        first.handle(_event("finishSecret", token), 60)
+        _rotate(first, aws.stage_rotation(SECRET_ID))
+        return found
+
+    monkeypatch.setattr(second, "_pending", pending_before_the_next_rotation)
+    with pytest.raises(ConfigurationError, match=r"is not staged for rotation .stages=AWSPREVIOUS"):
+        second.handle(_event("finishSecret", token), 60)
+    assert aws.current(SECRET_ID)[0] != token
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_of_a_rotation_that_another_invocation_finishes_meanwhile_is_done(
     aws: AWS, server: Server, step: str, monkeypatch: pytest.MonkeyPatch
@@ -243,14 +290,16 @@ def test_a_step_of_a_rotation_that_another_invocation_finishes_meanwhile_is_done
     first, second = start_rotation(), start_rotation()
     for before in STEPS[: STEPS.index(step)]:
         first.handle(_event(before, token), 60)
-    current = second._current
+    stages = second._stages
+    left = list(STEPS[STEPS.index(step) :])
 
-    def current_after_the_first_has_finished(secret_id: str) -> dict[str, Any]:
-        for left in STEPS[STEPS.index(step) :]:
-            first.handle(_event(left, token), 60)
-        return current(secret_id)
+    def stages_before_the_first_has_finished(secret_id: str, token: str) -> list[str]:
+        found = stages(secret_id, token)
+        while left:
+            first.handle(_event(left.pop(0), token), 60)
+        return found
 
-    monkeypatch.setattr(second, "_current", current_after_the_first_has_finished)
+    monkeypatch.setattr(second, "_stages", stages_before_the_first_has_finished)
     second.handle(_event(step, token), 60)
     assert [token for token, stages in aws.stages(SECRET_ID).items() if "AWSCURRENT" in stages] == [token]
     assert _logs_in(server, aws.current(SECRET_ID)[1])

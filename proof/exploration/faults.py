@@ -1,14 +1,15 @@
-"""Faults that the migrations once had, put back into a copy of today's code: the exploration must find each."""
+"""Faults of migrations and rotations, put into a copy of today's code: the exploration must find each."""
 
 from pathlib import Path
 from typing import Final, NamedTuple
 
 
 class Fault(NamedTuple):
-    """A fault: the scenario that shows it, and what takes what's place in migration.py."""
+    """A fault: the scenario that shows it, and what takes what's place in which module."""
 
     scenario: str
     patch: dict[str, str]
+    module: str = "migration.py"
 
 
 _FREED: Final = {
@@ -49,6 +50,34 @@ FAULTS: Final = {
         "half by hand",
         {"self._rehearse(record.before, migration.sql) != schema": "False"},
     ),
+    "a user in use is dropped": Fault(
+        "the user in use has more", {"if not is_in_use and any(": "if any("}, "database_users.py"
+    ),
+    "a user keeps what it was granted": Fault(
+        "the idle user has more", {"if not is_in_use and any(": "if False and any("}, "database_users.py"
+    ),
+    "a doubled step drops the user that the first has made current": Fault(
+        "the idle user has more", {"SELECT GET_LOCK(%s, %s)": "SELECT 1 OR %s OR %s"}, "rotation.py"
+    ),
+    "a version that cannot be used stays pending": Fault(
+        "the password is refused",
+        {
+            '        stage = {"VersionStage": "AWSPENDING", "RemoveFromVersionId": token}\n'
+            '        self._ask("update_secret_version_stage", SecretId=secret_id, **stage)\n': ""
+        },
+        "rotation.py",
+    ),
+    "a late end of a rotation takes back the next one": Fault(
+        "a late finishSecret",
+        {
+            '        versions = self._ask("describe_secret", SecretId=secret_id)["VersionIdsToStages"]\n'
+            "        self._pending(secret_id, token, self._current(secret_id))\n": (
+                "        self._pending(secret_id, token, self._current(secret_id))\n"
+                '        versions = self._ask("describe_secret", SecretId=secret_id)["VersionIdsToStages"]\n'
+            )
+        },
+        "rotation.py",
+    ),
 }
 
 
@@ -58,10 +87,10 @@ def put_back(fault: Fault, copy: Path) -> None:
     Raises:
         ValueError: what is to be changed is not there once.
     """
-    file = copy / "migration.py"
+    file = copy / fault.module
     source = file.read_text()
     for old, new in fault.patch.items():
         if source.count(old) != 1:
-            raise ValueError(f"migration.py has this {source.count(old)} times: {old}")
+            raise ValueError(f"{fault.module} has this {source.count(old)} times: {old}")
         source = source.replace(old, new)
     file.write_text(source)

@@ -18,7 +18,7 @@ import local.tests  # noqa: F401 - sets the variables that the functions read wh
 from local.tests.fixtures import started_server
 from local.tests.functions import Server
 from migration import MigrationError, Migrator
-from proof.exploration.scheduler import BY_HAND, Explored, Point, Run, Schedule, Scheduler, explore
+from proof.exploration.scheduler import Explored, Point, Run, Schedule, Scheduler, by_hand, explore
 from shared import schema
 from shared.environment import MigrationEnvironment
 from shared.errors import DependencyUnavailableError
@@ -134,7 +134,7 @@ class Migrations:
             self._migrator(scenario.second if number and scenario.second else scenario.sql) for number in range(count)
         ]
         if scenario.by_hand:
-            calls.append(self._hand(scenario.by_hand))
+            calls.append(by_hand(lambda: self._server.execute("USE migrated", scenario.by_hand)))
         with ExitStack() as stack:
             release = stack.enter_context(self._in_use()) if scenario.is_in_use else lambda: None
             runs, points = Scheduler(self._hold, release).execute(schedule, calls)
@@ -198,17 +198,6 @@ class Migrations:
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         (folder / "0001_one.sql").write_text(sql)
         return lambda: Migrator(MigrationEnvironment("arn", "us-east-1", 3600, 60), folder).handle(3600)
-
-    def _hand(self, sql: str) -> Callable[[], Any]:
-        def by_hand() -> None:
-            run = Run.current()
-            run.stop_at(BY_HAND)
-            try:
-                self._server.execute("USE migrated", sql)
-            except pymysql.MySQLError:
-                return  # The file has done it already.
-
-        return by_hand
 
     @contextmanager
     def _hold(self) -> Iterator[Callable[[int], bool]]:
@@ -276,26 +265,3 @@ def explorations(*, whole: bool) -> Iterator[tuple[str, Scenario, int, dict[str,
         yield f"{scenario.name}, 3 runs, 2 switches", scenario, 3, {"switches": 2, "cuts": 0}
     for scenario in SCENARIOS if whole else ():
         yield f"{scenario.name}, 3 runs, 2 switches, 1 cut, drawn", scenario, 3, {"switches": 2, "cuts": 1, "most": 200}
-
-
-def explore_all(*, whole: bool, seconds: float, only: str = "") -> bool:
-    """Explore, or one scenario only; print a line for each exploration, and return whether all held."""
-    until = time.monotonic() + seconds
-    held = True
-    print("| explored | schedules | left out as equal, with all that follow | run | seconds |\n|---|--:|---|--:|--:|")
-    with migrations() as server:
-        for name, scenario, runs, bounds in explorations(whole=whole or bool(only)):
-            if only and scenario.name != only:
-                continue
-            done = server.explore(scenario, runs, until=until, **bounds)
-            left = ", ".join(f"{count}: {rule}" for rule, count in sorted(done.left_out.items()))
-            possible = done.run + done.left_out.total() + done.not_run
-            drawn = f" of {done.run + done.not_run} known" if done.not_run else ""
-            print(f"| {name} | {possible} | {left} | {done.run}{drawn} | {done.seconds:.1f} |", flush=True)
-            for fault in done.faults:
-                print(fault, flush=True)
-            held = held and not done.faults
-            if time.monotonic() > until:
-                print("The time was up before all was explored.", flush=True)
-                held = held and not whole
-    return held

@@ -5,10 +5,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from unittest import mock
+
+import pymysql
 
 from shared.database import Database
 from shared.errors import DependencyUnavailableError
@@ -16,8 +18,8 @@ from shared.errors import DependencyUnavailableError
 _rows = Database.rows
 _connect = Database.connect
 
-LOCAL: Final = ("SET ", "START TRANSACTION", "ROLLBACK", "USE ", "SHOW WARNINGS", "connect")
-READS: Final = ("SELECT ", "SHOW ", "CALL ")
+LOCAL: Final = ("SET ", "START TRANSACTION", "ROLLBACK", "USE ", "SHOW WARNINGS", "connect", "get_random_password")
+READS: Final = ("SELECT ", "SHOW ", "CALL ", "describe_secret", "get_secret_value")
 SEED: Final = 7
 """Of what is drawn, so that the same is run each time."""
 BY_HAND: Final = "by hand"
@@ -114,14 +116,35 @@ def _lost(database: Database) -> DependencyUnavailableError:
     return error
 
 
+def by_hand(act: Callable[[], object]) -> Callable[[], None]:
+    """What somebody does beside the runs, at a moment that the schedule chooses."""
+
+    def do() -> None:
+        Run.current().stop_at(BY_HAND)
+        with suppress(pymysql.MySQLError):  # What is to be changed is not there, or not there yet.
+            act()
+
+    return do
+
+
 class Scheduler:
-    """Executes schedules; `hold` holds a statement in the server while its client goes."""
+    """Executes schedules.
+
+    Args:
+        hold: holds a statement in the server while its client goes.
+        on_pause: what happens when a run pauses.
+        beside: what happens after each step, of which it is told the statement.
+    """
 
     def __init__(
-        self, hold: Callable[[], AbstractContextManager[Callable[[int], bool]]], on_pause: Callable[[], None]
+        self,
+        hold: Callable[[], AbstractContextManager[Callable[[int], bool]]],
+        on_pause: Callable[[], None] = lambda: None,
+        beside: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._hold = hold
         self._on_pause = on_pause
+        self._beside = beside
 
     def execute(self, schedule: Schedule, calls: list[Callable[[], Any]]) -> tuple[list[Run], list[Point]]:
         """Run the calls as the schedule says; return the runs as they ended and the steps taken."""
@@ -148,6 +171,7 @@ class Scheduler:
                 points.append(Point(step, current.number, current.next_sql, current.holds_lock, *numbers))
                 held = current.holds_lock
                 current.go(schedule.cut[1] if schedule.cut and schedule.cut[0] == step else "")
+                self._beside(points[-1].sql)
                 if held and not current.holds_lock:
                     for run in alive:
                         run.is_waiting = False
@@ -237,7 +261,8 @@ class Explored:
 
 def explore(
     try_schedule: Callable[[Schedule], tuple[list[Point], list[str]]],
-    file_sql: Callable[[str], bool],
+    is_long: Callable[[str], bool],
+    unseen: tuple[str, ...] = (),
     *,
     switches: int,
     cuts: int,
@@ -248,7 +273,8 @@ def explore(
 
     Args:
         try_schedule: executes one; returns the steps that it took, and what was wrong afterwards.
-        file_sql: whether a statement is a migration's own, which can be held while it runs.
+        is_long: whether a statement can be cut while it runs.
+        unseen: how statements begin of which nobody else sees anything.
         switches: the most switches.
         cuts: the most cuts, 0 or 1.
         until: the time of `time.monotonic` at which to stop.
@@ -264,7 +290,7 @@ def explore(
         explored.run += 1
         explored.faults += [f"{fault}\n  {schedule}\n{_shown(points)}" for fault in faults]
         for point in points:
-            for further, rule in _alternatives(schedule, point, file_sql, switches=switches, cuts=cuts):
+            for further, rule in _alternatives(schedule, point, is_long, unseen, switches=switches, cuts=cuts):
                 if rule:
                     explored.left_out[rule] += 1
                 else:
@@ -275,7 +301,13 @@ def explore(
 
 
 def _alternatives(
-    schedule: Schedule, point: Point, file_sql: Callable[[str], bool], *, switches: int, cuts: int
+    schedule: Schedule,
+    point: Point,
+    is_long: Callable[[str], bool],
+    unseen: tuple[str, ...],
+    *,
+    switches: int,
+    cuts: int,
 ) -> Iterator[tuple[Schedule, str]]:
     """Yield what else might be done at a step after all that the schedule does, each with the rule that leaves it out.
 
@@ -283,7 +315,7 @@ def _alternatives(
     what a statement that only reads does to its own connection might as well happen after it; a statement of ours is
     atomic, so that it is cut before or after it; and while a run holds the lock, another can do nothing but wait.
     """
-    is_local = point.sql.startswith(LOCAL)
+    is_local = point.sql.startswith(LOCAL + unseen)
     has_switched_here = any(step == point.step for step, _ in schedule.switches)
     if len(schedule.switches) < switches and point.step > schedule.last:
         for other in point.others:
@@ -298,7 +330,7 @@ def _alternatives(
     for when, rule in (
         (BEFORE, "the session's own" if is_local else ""),
         (AFTER, "the session's own" if is_local else "only reads" if is_read else ""),
-        (WHILE, "" if file_sql(point.sql) else "atomic"),
+        (WHILE, "" if is_long(point.sql) else "atomic"),
     ):
         yield Schedule(schedule.switches, (point.step, when)), rule
 
