@@ -7,6 +7,7 @@ separated by spaces, `[a, b]`, are not known here.
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 Matches = Callable[[str], bool]
@@ -29,6 +30,7 @@ class LogPatternError(ValueError):
     """A pattern that CloudWatch Logs refuses, or that is not known here; the message says where."""
 
 
+@cache
 def compile_pattern(pattern: str) -> Matches:
     """Return what tells whether a message matches a pattern.
 

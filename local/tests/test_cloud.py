@@ -142,7 +142,7 @@ def _answer_of_a_module(cloud: LocalCloud, role: str, mode: int) -> Any:
 
 def test_a_module_that_only_its_owner_may_read_is_not_imported(cloud: LocalCloud, role: str) -> None:
     assert _answer_of_a_module(cloud, role, 0o100644) == "imported"
-    assert "Runtime.ImportModuleError" in _answer_of_a_module(cloud, role, 0o100600)["errorMessage"]
+    assert _answer_of_a_module(cloud, role, 0o100600)["errorType"] == "Runtime.ImportModuleError"
 
 
 def test_code_in_a_template_is_imported(cloud: LocalCloud, role: str) -> None:

@@ -138,6 +138,7 @@ def test_a_pattern_of_json_matches_no_other_line() -> None:
     [
         "{ $.a = ",
         "{ $.a }",
+        "{ $.a = 12",
         "{ a = 1 }",
         "{ $.a > b }",
         "{ $.a ~ 1 }",

@@ -1,0 +1,110 @@
+"""What Lambda counts and logs of an invocation, whatever becomes of it."""
+
+import base64
+import io
+import json
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from local.cloud import LocalCloud
+from operations.logs import told
+
+
+@pytest.fixture
+def invoked(cloud: LocalCloud, outputs: dict[str, str]) -> Iterator[Callable[[str], tuple[str, dict[str, Any], str]]]:
+    """Invoke a function of one module: its name, its payload, and its log as `make logs` shows it."""
+    client = cloud.client("lambda")
+    role = client.get_function_configuration(FunctionName=outputs["FunctionName"])["Role"]
+    made = []
+
+    def invoked(source: str) -> tuple[str, dict[str, Any], str]:
+        package = io.BytesIO()
+        with zipfile.ZipFile(package, "w") as archive:
+            entry = zipfile.ZipInfo("module.py")
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, source)
+        name = f"made-{uuid.uuid4()}"
+        client.create_function(
+            FunctionName=name,
+            Runtime="python3.13",
+            Role=role,
+            Handler="module.handler",
+            Code={"ZipFile": package.getvalue()},
+            LoggingConfig={"LogFormat": "JSON"},
+            Timeout=3,
+        )
+        made.append(name)
+        result = client.invoke(FunctionName=name, LogType="Tail")
+        log = base64.b64decode(result["LogResult"]).decode()
+        shown = "\n".join(each for line in log.splitlines() for each in told(line))
+        assert result["FunctionError"] == "Unhandled"
+        return name, json.load(result["Payload"]), shown
+
+    yield invoked
+    for name in made:
+        client.delete_function(FunctionName=name)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "shown"),
+    [
+        ("import nothing\n", "Runtime.ImportModuleError", "No module named 'nothing'"),
+        ("def handler(event, context)\n", "Runtime.UserCodeSyntaxError", "expected ':'"),
+        ("raise ValueError('at the start')\n", "ValueError", "at the start"),
+        ("def handler(event, context):\n    print('begun')\n    raise KeyError('k')\n", "KeyError", "begun\nERROR"),
+        (
+            "import time\ndef handler(event, context):\n    print('begun')\n    time.sleep(60)\n",
+            "Sandbox.Timedout",
+            "begun\nERROR Lambda: timeout Sandbox.Timedout",
+        ),
+        (
+            "import os\ndef handler(event, context):\n    print('begun', flush=True)\n    os._exit(1)\n",
+            "Runtime.ExitError",
+            "begun\nERROR Lambda: error Runtime.ExitError",
+        ),
+    ],
+)
+def test_the_caller_hears_lambdas_error_and_the_log_tells_it(
+    cloud: LocalCloud, invoked: Callable[[str], tuple[str, dict[str, Any], str]], source: str, kind: str, shown: str
+) -> None:
+    name, payload, log = invoked(source)
+    assert payload["errorType"] == kind
+    assert shown in log + payload["errorMessage"]
+    assert _counted(cloud, "Errors", FunctionName=name) == _counted(cloud, "Invocations", FunctionName=name) == 1
+    lines, _ = cloud.function_log()
+    assert [line for _, function, line in lines if function == name and shown.splitlines()[0] in line]
+
+
+def _counted(cloud: LocalCloud, metric: str, **dimensions: str) -> float:
+    now = datetime.now(UTC)
+    found = cloud.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/Lambda",
+        MetricName=metric,
+        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+        StartTime=now - timedelta(hours=2),
+        EndTime=now + timedelta(hours=1),
+        Period=60,
+        Statistics=["Sum"],
+    )
+    return float(sum(each["Sum"] for each in found["Datapoints"]))
+
+
+def test_an_invocation_is_counted_for_the_function_the_alias_and_the_version(
+    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]], outputs: dict[str, str]
+) -> None:
+    version = invoke()["version"]
+    name = outputs["FunctionName"].split(":")[-2]
+    resource = {"FunctionName": name, "Resource": f"{name}:live"}
+    sets = ({"FunctionName": name}, resource, resource | {"ExecutedVersion": version})
+    before = [_counted(cloud, "Invocations", **each) for each in sets]
+    everything = _counted(cloud, "Invocations")
+    for _ in range(3):
+        invoke()
+    assert [_counted(cloud, "Invocations", **each) for each in sets] == [each + 3 for each in before]
+    assert _counted(cloud, "Invocations") >= everything + 3  # Of all functions.
+    assert _counted(cloud, "Invocations", **resource, ExecutedVersion="99") == 0
