@@ -30,6 +30,7 @@ def build(app: cdk.App, settings: Settings) -> None:
     an imported resource.
     """
     prefix = settings.stack_prefix
+    app.node.set_context("@aws-cdk/core:bootstrapQualifier", settings.bootstrap_qualifier)
     network = NetworkStack(app, f"{prefix}Network", settings=settings)
     database = DatabaseStack(app, f"{prefix}Database", settings=settings, network=network)
     service = ServiceStack(app, f"{prefix}Service", settings=settings, network=network, database=database)

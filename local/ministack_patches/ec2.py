@@ -11,11 +11,12 @@ from xml.sax.saxutils import escape
 
 from ministack.core.responses import new_uuid
 from ministack.services import ec2
-from ministack.services.cloudformation import provisioners
+from ministack.services.cloudformation import engine, provisioners
 
 from local.ministack_patches import Created, Properties, provide
 
 _endpoint_fields = ec2._vpce_fields_xml
+_resolve_refs = engine._resolve_refs
 
 
 def install() -> None:
@@ -26,6 +27,7 @@ def install() -> None:
     provide("AWS::EC2::EIP", _create_address, _delete_address)
     provide("AWS::EC2::NatGateway", _create_nat_gateway, lambda made, _: ec2._nat_gateways.pop(made, None))
     ec2._vpce_fields_xml = _endpoint_with_policy
+    engine._resolve_refs = _with_zones_of_default_subnets
 
 
 def _create_rule(side: str, logical_id: str, props: Properties, stack: str) -> Created:
@@ -92,3 +94,15 @@ def _endpoint_with_policy(endpoint: dict[str, Any], tag: str = "item") -> str:
     end = f"</{tag}>"
     added = "".join(f"<{name}>{value}</{name}>" for name, value in given.items())
     return _endpoint_fields(endpoint, tag).removesuffix(end) + added + end
+
+
+def _with_zones_of_default_subnets(value: Any, *args: Any) -> Any:
+    """Fn::GetAZs gives the zones with a default subnet; ministack gives all.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference-getavailabilityzones.html
+    """
+    resolved = _resolve_refs(value, *args)
+    if not (isinstance(value, dict) and "Fn::GetAZs" in value):
+        return resolved
+    default = {each["AvailabilityZone"] for each in ec2._subnets.values() if each.get("DefaultForAz")}
+    return [zone for zone in resolved if zone in default] or resolved

@@ -145,13 +145,19 @@ def _orderable_options(params: dict[str, Any]) -> Any:
     options = "".join(
         f"<OrderableDBInstanceOption><Engine>mysql</Engine><EngineVersion>{version}</EngineVersion>"
         f"<DBInstanceClass>{size}</DBInstanceClass><MultiAZCapable>true</MultiAZCapable><Vpc>true</Vpc>"
-        "</OrderableDBInstanceOption>"
+        f"<AvailabilityZones>{_zones_of(size)}</AvailabilityZones></OrderableDBInstanceOption>"
         for version in _OFFERED
         if _OFFERED_CLASSES.fullmatch(size)
     )
     name = "DescribeOrderableDBInstanceOptions"
     result = f"<{name}Result><OrderableDBInstanceOptions>{options}</OrderableDBInstanceOptions></{name}Result>"
     return rds._xml(200, f"{name}Response", result)
+
+
+def _zones_of(size: str) -> str:
+    """The region's three zones; RDS does not offer each class in each of them."""
+    letters = "ab" if size.startswith("db.r") else "abc"
+    return "".join(f"<AvailabilityZone><Name>us-east-1{letter}</Name></AvailabilityZone>" for letter in letters)
 
 
 def _options(props: Properties) -> list[str]:

@@ -15,6 +15,11 @@ from stacks.settings import Settings
 
 HEALTH: Final = {"reserved": "health"}
 """The event that the function's frame answers itself: what the smoke test sends too."""
+LATEST_LAYER: Final = "/aws/service/aws-parameters-and-secrets-lambda-extension/{}/latest"
+"""AWS's public parameter with the extension's newest layer version, by processor.
+
+https://docs.aws.amazon.com/systems-manager/latest/userguide/ps-integration-lambda-extensions.html
+"""
 STACKS: Final = ("Network", "Database", "Service", "Monitoring")
 
 
@@ -98,6 +103,17 @@ class Deployed:
         """The configuration of the version that callers invoke."""
         name = f"{self.functions['Function']}:{ALIAS}"
         return dict(self.client("lambda").get_function_configuration(FunctionName=name))
+
+    @cached_property
+    def newest_layer(self) -> dict[str, Any]:
+        """AWS's parameter with the extension's newest layer for the function's processor."""
+        processor = {"arm64": "arm64", "x86_64": "x86"}[self.settings.architecture]
+        return dict(self.client("ssm").get_parameter(Name=LATEST_LAYER.format(processor))["Parameter"])
+
+    @property
+    def move_layer(self) -> str:
+        """The command that gives the function that layer; without a change of code no other deploy does."""
+        return f"npx cdk deploy {self.stack_name('Service')} -c extension_layer_arn={self.newest_layer['Value']}"
 
     @cached_property
     def vpc_id(self) -> str:

@@ -7,11 +7,6 @@ from operations.verify.deployed import Deployed
 from operations.verify.report import CheckFailedError, NotCheckableError, check, expect
 from stacks.service import ALIAS
 
-LATEST_LAYER = "/aws/service/aws-parameters-and-secrets-lambda-extension/{}/latest"
-"""AWS's public parameter with the extension's newest layer version, by processor.
-
-https://docs.aws.amazon.com/systems-manager/latest/userguide/ps-integration-lambda-extensions.html
-"""
 ATTEMPTS = 5
 """Of an invocation that another execution environment may answer."""
 
@@ -53,16 +48,26 @@ def kept_connection(deployed: Deployed) -> str:
     raise CheckFailedError(f"{ATTEMPTS} invocations, each with a new connection", "a kept connection")
 
 
-@check("The extension's layer is the one that is pinned, or AWS's newest")
+@check("The extension's layer is the one that is pinned, or AWS's")
 def extension(deployed: Deployed) -> str:
-    """Of the version that callers invoke. AWS publishes new layers; the next deploy takes the newest."""
-    processor = {"arm64": "arm64", "x86_64": "x86"}[deployed.settings.architecture]
-    asked = deployed.settings.extension_layer_arn
-    if not asked:
-        parameter = deployed.client("ssm").get_parameter(Name=LATEST_LAYER.format(processor))
-        asked = parameter["Parameter"]["Value"]
-    expect([layer["Arn"] for layer in deployed.live.get("Layers", [])], [asked], "layers")
-    return str(asked)
+    """Of the version that callers invoke. AWS publishes new layers, and an unchanged function keeps the older."""
+    pinned, layers = deployed.settings.extension_layer_arn, [each["Arn"] for each in deployed.live.get("Layers", [])]
+    if pinned:
+        expect(layers, [pinned], "layers")
+        return pinned
+    newest = str(deployed.newest_layer["Value"])
+    expect([each.rpartition(":")[0] for each in layers], [newest.rpartition(":")[0]], "layers")
+    used, latest = layer_versions(deployed)
+    if used < latest:
+        raise NotCheckableError(f"version {used}, and AWS's newest is {latest}: {deployed.move_layer}")
+    return str(layers[0])
+
+
+def layer_versions(deployed: Deployed) -> tuple[int, int]:
+    """Return the version of the layer that callers get, and of AWS's newest."""
+    arns = (deployed.live["Layers"][0]["Arn"], deployed.newest_layer["Value"])
+    used, newest = (int(str(arn).rpartition(":")[2]) for arn in arns)
+    return used, newest
 
 
 @check("Callers get one version, the newest that passed its smoke test")

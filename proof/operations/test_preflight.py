@@ -1,9 +1,15 @@
 """`make deploy` names all that would stop it before it changes anything."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from itertools import product
+from typing import Any
 
+import boto3
 import pytest
 
 from app import templates
@@ -12,11 +18,12 @@ from local.tests.fixtures import local_cloud
 from operations import deploy
 from operations.commands import ROOT, environment
 from operations.preflight import Preflight
+from proof.testbed import account
 from stacks.settings import from_context
 
 
 @pytest.fixture(scope="module")
-def account() -> Iterator[LocalCloud]:
+def new_account() -> Iterator[LocalCloud]:
     """A new account: not bootstrapped, with a limit of ten concurrent executions."""
     with local_cloud("account", concurrency_limit=10) as cloud:
         yield cloud
@@ -37,10 +44,12 @@ def _deploy(variables: Mapping[str, str], env: str = "dev") -> str:
     return finished.stderr
 
 
-def test_all_that_would_stop_a_deploy_is_said_at_once(account: LocalCloud) -> None:
-    account.client("logs").create_log_group(logGroupName="/aws/rds/instance/prod-demoapp/error")
-    account.client("ssm").put_parameter(Name="/prod/demoApp/app_config", Value="{}", Type="String")
-    lines = _deploy(account.variables, "prod").splitlines()
+def test_all_that_would_stop_a_deploy_is_said_at_once(new_account: LocalCloud) -> None:
+    new_account.client("logs").create_log_group(logGroupName="/aws/rds/instance/prod-demoapp/error")
+    new_account.client("ssm").put_parameter(Name="/prod/demoApp/app_config", Value="{}", Type="String")
+    said = _deploy(new_account.variables, "prod")
+    assert said.startswith("zones: us-east-1a and us-east-1b\n")
+    lines = said[said.index("Nothing was deployed") :].splitlines()
     assert [line.partition(":")[0].strip() for line in lines] == [
         "Nothing was deployed",
         "bootstrap stack",
@@ -49,7 +58,7 @@ def test_all_that_would_stop_a_deploy_is_said_at_once(account: LocalCloud) -> No
         "parameter /prod/demoApp/app_config",
     ]
     assert "the functions reserve 107, the account has 0 to give" in lines[2]
-    assert account.client("cloudformation").describe_stacks()["Stacks"] == []
+    assert new_account.client("cloudformation").describe_stacks()["Stacks"] == []
 
 
 @pytest.mark.parametrize(
@@ -79,23 +88,176 @@ def test_a_deploy_without_credentials_or_to_no_region_that_serves_is_refused(
         ({"github_repository": "owner/name"}, "GitHub: the account has no identity provider"),
         ({"engine_version": "8.4.99"}, "with MySQL of 5.7.44"),
         ({"instance_class": "m8g.large"}, "offers db.m8g.large, Multi-AZ, with MySQL of no version, not 8.4"),
-        ({"availability_zones": "us-east-1a,us-east-1e"}, "zone us-east-1e: Lambda, Secrets Manager or Systems"),
+        (
+            {"availability_zones": "us-east-1a,us-east-1e"},
+            "zone us-east-1e: no Systems Manager; there is in us-east-1a, us-east-1b",
+        ),
     ],
 )
 def test_settings_that_the_account_cannot_serve_are_named(
-    account: LocalCloud, context: Mapping[str, str], said: str
+    new_account: LocalCloud, context: Mapping[str, str], said: str
 ) -> None:
-    faults = Preflight(from_context(context), {}, account.session()).faults()
+    faults = Preflight(from_context(context), {}, new_account.session()).faults()
     assert [fault for fault in faults if said in fault], faults
 
 
-def test_calls_that_the_credentials_do_not_allow_are_skipped(account: LocalCloud) -> None:
-    iam = account.client("iam")
+def test_calls_that_the_credentials_do_not_allow_are_skipped(new_account: LocalCloud) -> None:
+    iam = new_account.client("iam")
     iam.create_user(UserName="deployer")
     key = iam.create_access_key(UserName="deployer")["AccessKey"]
-    session = account.session(aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"])
+    session = new_account.session(aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"])
     assert Preflight(from_context({}), {}, session).faults() == []
 
 
 def test_an_existing_environment_does_not_stop_its_own_deploy(cloud: LocalCloud) -> None:
     assert Preflight(from_context({}), templates(env="dev"), cloud.session()).faults() == []
+
+
+def _faults(*context: tuple[str, str], env: str = "dev", **answers: Any) -> list[str]:
+    settings = from_context({"env": env, **dict(context)})
+    return Preflight(settings, _templates(env, *context), account.session(**answers)).faults()
+
+
+@cache
+def _templates(env: str, *context: tuple[str, str]) -> dict[str, dict[str, Any]]:
+    return templates(env=env, **dict(context))
+
+
+def test_nothing_stops_a_deploy_to_a_healthy_account() -> None:
+    assert _faults() == []
+
+
+STATUSES = boto3.client("cloudformation", "us-east-1").meta.service_model.shape_for("StackStatus").enum
+
+
+@pytest.mark.parametrize(("status", "protected"), list(product(STATUSES, (False, True))))
+def test_a_stack_that_cannot_be_deployed_is_named_with_what_to_do(status: str, *, protected: bool) -> None:
+    """Each state that CloudFormation's API names."""
+    described = {"Stacks": [account.stack("Dev-Database", status, protected=protected)]}
+    session = account.session(cloudformation__DescribeStacks=described)
+    found = list(Preflight(from_context({}), _templates("dev"), session)._stacks())
+    fails = status.endswith(("_FAILED", "_IN_PROGRESS")) and status not in ("REVIEW_IN_PROGRESS", "ROLLBACK_FAILED")
+    if not (fails or (protected and status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED"))):
+        assert found == []
+        return
+    assert len(found) == 4
+    name, said, remedy = found[1].removeprefix("stack ").split(": ", 2)
+    assert (name, said) == ("Dev-Database", status)
+    assert remedy != "its events say why"
+    for heading in re.findall('"(.*)"', remedy):
+        assert f"## {heading}\n" in (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_a_first_deploy_that_was_rolled_back_has_no_names_of_its_own() -> None:
+    rolled_back = account.stacks(Database="ROLLBACK_COMPLETE")
+    taken = {"DBInstances": [{"DBInstanceIdentifier": "dev-demoapp"}]}
+    (found,) = _faults(cloudformation__DescribeStacks=rolled_back, rds__DescribeDBInstances=taken)
+    assert found.startswith("database instance dev-demoapp: exists already")
+    there = account.stacks(Database="UPDATE_COMPLETE")
+    assert _faults(cloudformation__DescribeStacks=there, rds__DescribeDBInstances=taken) == []
+
+
+def test_a_name_on_a_later_page_is_found() -> None:
+    instances = [[{"DBInstanceIdentifier": name}] for name in ("other", "dev-demoapp")]
+    answer = account.paged("DBInstances", *instances, marker="Marker")
+    (found,) = _faults(rds__DescribeDBInstances=answer)
+    assert found.startswith("database instance dev-demoapp")
+    group = "/aws/rds/instance/dev-demoapp/error"
+    groups = [[{"logGroupName": f"{group}-{name}"}] for name in "ab"] + [[{"logGroupName": group}]]
+    (found,) = _faults(logs__DescribeLogGroups=account.paged("logGroups", *groups, marker="nextToken"))
+    assert found.startswith(f"log group {group}: exists")
+
+
+def test_a_call_that_is_denied_ends_no_other_question_and_is_named() -> None:
+    answers: dict[str, Any] = {
+        "logs__DescribeLogGroups": account.refusal("AccessDeniedException"),
+        "rds__DescribeOrderableDBInstanceOptions": account.refusal("AccessDenied"),
+        "ec2__DescribeVpcEndpointServices": account.endpoint_services({"lambda": ["us-east-1a"]}),
+        "ssm__GetParameters": {"Parameters": [{"Name": "/dev/demoApp/app_config"}]},
+    }
+    preflight = Preflight(from_context({}), _templates("dev"), account.session(**answers))
+    assert [each.partition(":")[0] for each in preflight.faults()] == [
+        "parameter /dev/demoApp/app_config",
+        "zone us-east-1b",
+        "zone us-east-1a",
+        "zone us-east-1b",
+        "zone us-east-1a",
+        "zone us-east-1b",
+    ]
+    assert [each.partition(":")[0] for each in preflight.notes] == [
+        "not asked, log groups",
+        "not asked, engine",
+        "zones",
+        "not asked, class in both zones",
+    ]
+
+
+def test_a_class_that_one_of_the_zones_does_not_offer_is_named() -> None:
+    offered = account.orderable(["us-east-1a", "us-east-1c"])
+    (found,) = _faults(rds__DescribeOrderableDBInstanceOptions=offered)
+    assert found.startswith("zone us-east-1b: no db.t4g.micro; there is in us-east-1a, us-east-1c")
+    chosen = ("availability_zones", "us-east-1a,us-east-1c")
+    assert _faults(chosen, rds__DescribeOrderableDBInstanceOptions=offered) == []
+
+
+def test_with_a_nat_gateway_only_lambda_must_be_in_the_zones() -> None:
+    lambda_alone = account.endpoint_services({"lambda": account.ZONES})
+    assert len(_faults(ec2__DescribeVpcEndpointServices=lambda_alone)) == 4
+    assert _faults(("egress", "nat"), ec2__DescribeVpcEndpointServices=lambda_alone) == []
+
+
+def test_a_region_without_the_layer_is_named() -> None:
+    def answer(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        missing = "extension/arm64" in asked["Name"]
+        return account.refusal("ParameterNotFound") if missing else {"Parameter": {"Value": "30"}}
+
+    (found,) = _faults(ssm__GetParameter=answer)
+    assert found.startswith("layer: AWS names none for arm64 in us-east-1")
+    assert _faults(("architecture", "x86_64"), ssm__GetParameter=answer) == []
+
+
+def test_the_zones_are_those_with_a_default_subnet_and_a_deployed_network_does_not_move() -> None:
+    def answer(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        default = [{"SubnetId": f"subnet-{zone}", "AvailabilityZone": f"us-east-1{zone}"} for zone in "dac"]
+        own = [{"SubnetId": f"subnet-{zone}", "AvailabilityZone": f"us-east-1{zone}"} for zone in "ed"]
+        return {"Subnets": own if "SubnetIds" in asked else default}
+
+    preflight = Preflight(from_context({}), {}, account.session(ec2__DescribeSubnets=answer))
+    assert (preflight.faults(), preflight.notes) == ([], ["zones: us-east-1a and us-east-1c"])
+    resources = [
+        {
+            "LogicalResourceId": f"VpcPrivateSubnet{number}Subnet",
+            "PhysicalResourceId": f"subnet-{zone}",
+            "ResourceType": "AWS::EC2::Subnet",
+            "LastUpdatedTimestamp": datetime(2026, 11, 1, tzinfo=UTC),
+            "ResourceStatus": "CREATE_COMPLETE",
+        }
+        for number, zone in ((2, "d"), (1, "e"))
+    ]
+    answers: dict[str, Any] = {
+        "ec2__DescribeSubnets": answer,
+        "cloudformation__DescribeStacks": account.stacks(Network="CREATE_COMPLETE"),
+        "cloudformation__ListStackResources": {"StackResourceSummaries": resources},
+    }
+    (found,) = _faults(**answers)
+    assert "would move the subnets from us-east-1e and us-east-1d to us-east-1a and us-east-1c" in found
+    assert found.endswith('"context": {"dev": {"availability_zones": "us-east-1e,us-east-1d"}}')
+    assert _faults(("availability_zones", "us-east-1e,us-east-1d"), **answers) == []
+
+
+def test_what_the_free_plan_refuses_is_named() -> None:
+    free = {"accountId": "123456789012", "accountPlanType": "FREE", "accountPlanStatus": "ACTIVE"}
+    assert _faults(freetier__GetAccountPlanState=free) == []
+    found = _faults(env="prod", freetier__GetAccountPlanState=free)
+    assert [each.split(": ")[:2] for each in found] == [
+        ["free plan", "RDS refuses db.m7g.large"],
+        ["free plan", "RDS refuses 14 days of backups, which protect_data sets"],
+    ]
+    paid = {**free, "accountPlanType": "PAID"}
+    assert _faults(env="prod", freetier__GetAccountPlanState=paid) == []
+
+
+def test_a_profile_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobodys")
+    with pytest.raises(SystemExit, match=r"profile \(nobodys\) could not be found: `aws configure list-profiles`"):
+        deploy.main(["dev"])

@@ -49,6 +49,7 @@ _FORMS: Final[Mapping[str, tuple[str | re.Pattern[str], str]]] = {
         r"([\w.-]+/[\w.-]+|[\w.-]+@\d+/[\w.-]+@\d+)?",
         "a repository, as owner/name or owner@ID/name@ID",
     ),
+    "bootstrap_qualifier": (r"[a-z0-9]{1,10}", "one to ten small letters and digits"),
     "alarm_email": (r"([^@\s]+@[^@\s]+\.[^@\s]+)?", "a mail address, as oncall@example.com"),
     "instance_class": (INSTANCE_CLASS, "a family and a size, as t4g.micro or m7g.large"),
 }

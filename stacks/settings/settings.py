@@ -66,6 +66,12 @@ class Settings:
     github_repository: str = setting(
         "", "repository whose workflow may deploy, as `owner/name` or `owner@ID/name@ID`; empty means none"
     )
+    deploy_without_reviewers: bool = setting(
+        default=False, doc="whether GitHub may deploy, with `protect_data`, though its environment has no reviewers"
+    )
+    bootstrap_qualifier: str = setting(
+        "hnb659fds", "the `--qualifier` of `cdk bootstrap`; one for each environment keeps apart those of one account"
+    )
     rotation_days: int = setting(30, "days between rotations of the function's password", allowed=range(1, 1001))
 
     @property
