@@ -45,9 +45,9 @@ clean: ## Remove all that was installed or made
 
 COMPILE = .local/installer/bin/uv pip compile -q --cache-dir .local/cache/uv --universal --no-strip-extras --generate-hashes --custom-compile-command "make lock" --python-version 3.11
 lock: development ## Choose the newest versions that pyproject.toml allows, and pin them by hash
-	@$(COMPILE) --upgrade pyproject.toml -o requirements.txt
 	@$(COMPILE) --upgrade lambda_src/requirements.in -o lambda_src/requirements.txt
 	@$(COMPILE) --upgrade pyproject.toml lambda_src/requirements.in --group dev -o requirements/development.txt
+	@$(COMPILE) --constraints requirements/development.txt pyproject.toml -o requirements.txt # What tests run on.
 	@$(COMPILE) --constraints requirements/development.txt pyproject.toml lambda_src/requirements.in --group tools \
 	  -o requirements/tools.txt
 	@for group in uv node cloud bench checkov; do $(COMPILE) --upgrade --group $$group -o requirements/$$group.txt; done

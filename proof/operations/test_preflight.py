@@ -1,12 +1,15 @@
 """`make deploy` names all that would stop it before it changes anything."""
 
+import hashlib
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -15,7 +18,7 @@ import pytest
 from app import templates
 from local.cloud import LocalCloud
 from local.tests.fixtures import local_cloud
-from operations import deploy
+from operations import aws, deploy
 from operations.commands import ROOT, environment
 from operations.preflight import Preflight
 from proof.testbed import account
@@ -261,3 +264,24 @@ def test_a_profile_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AWS_PROFILE", "nobodys")
     with pytest.raises(SystemExit, match=r"profile \(nobodys\) could not be found: `aws configure list-profiles`"):
         deploy.main(["dev"])
+
+
+def test_credentials_of_aws_login_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What `aws login` writes, which CDK takes too; the SDK reads it with an extra package only."""
+    name = "arn:aws:iam::123456789012:user/a"
+    (tmp_path / "config").write_text(f"[profile work]\nlogin_session = {name}\nregion = us-east-1\n")
+    keys = {"accessKeyId": "AKIALOGIN", "secretAccessKey": "secret", "sessionToken": "t", "accountId": "123456789012"}
+    token = {
+        "accessToken": {**keys, "expiresAt": f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"},
+        **dict.fromkeys(("refreshToken", "dpopKey", "clientId"), "x"),
+    }
+    (tmp_path / f"{hashlib.sha256(name.encode()).hexdigest()}.json").write_text(json.dumps(token))
+    for variable, value in {
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_LOGIN_CACHE_DIRECTORY": str(tmp_path),
+        "AWS_PROFILE": "work",
+    }.items():
+        monkeypatch.setenv(variable, value)
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    assert aws.session().get_credentials().access_key == "AKIALOGIN"
