@@ -60,9 +60,11 @@ def quantities(env: str, egress: str) -> Counter[str]:
     return counted
 
 
-def monthly(counted: Mapping[str, float]) -> float:
-    """The sum in the price table's currency."""
-    return sum(float(TABLE["prices"][item]["price"]) * quantity for item, quantity in counted.items())
+def monthly(counted: Mapping[str, float]) -> str:
+    """The sum in the price table's currency; what has no price there is said with a question mark."""
+    priced = {item: float(entry["price"]) for item, entry in TABLE["prices"].items()}
+    known = sum(priced[item] * quantity for item, quantity in counted.items() if item in priced)
+    return f"{known:.0f}{'' if set(counted) <= set(priced) else ' + ?'}"
 
 
 def table() -> str:
@@ -76,7 +78,10 @@ def table() -> str:
     for item, entry in TABLE["prices"].items():
         costs = [entry["price"] * counted[item] for counted in columns.values()]
         lines.append(f"| {item} | {' | '.join(f'{cost:.2f}' if cost else '' for cost in costs)} |")
-    totals = [f"**{monthly(counted):.0f}**" for counted in columns.values()]
+    for item in sorted(set().union(*columns.values()) - set(TABLE["prices"])):
+        cells = ("no price" if counted[item] else "" for counted in columns.values())
+        lines.append(f"| {item} | {' | '.join(cells)} |")
+    totals = [f"**{monthly(counted)}**" for counted in columns.values()]
     lines.append(f"| **together** | {' | '.join(totals)} |")
     return "\n".join(lines)
 
@@ -102,4 +107,8 @@ def _resources(env: str, egress: str) -> Iterator[dict[str, Any]]:
 
 if __name__ == "__main__":
     print(table())
+    if "no price" in table():
+        print(
+            "\nproof/prices.json has no price of some items; docs/operations.md, Prices, has the command that asks AWS."
+        )
     print(f"\n{INVOCATIONS:,} invocations a month. Source: {TABLE['source']}.")

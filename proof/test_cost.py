@@ -1,5 +1,10 @@
 """The estimate counts the resources of the templates."""
 
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
 from proof import cost
 
 
@@ -18,3 +23,22 @@ def test_endpoints_and_nat_differ_in_how_aws_is_reached_and_in_nothing_else() ->
 
 def test_the_masters_secret_is_counted_though_no_template_shows_it() -> None:
     assert cost.quantities("dev", "endpoints")["Secret"] == 3
+
+
+def test_a_class_without_a_price_is_named_and_the_rest_is_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resources(env: str, egress: str) -> Iterator[dict[str, Any]]:
+        for each in made(env, egress):
+            if each["Type"] == "AWS::RDS::DBInstance" and env == "prod":
+                yield {**each, "Properties": {**each["Properties"], "DBInstanceClass": "db.r8g.large"}}
+            else:
+                yield each
+
+    made = cost._resources
+    before = cost.table().splitlines()[-1]
+    monkeypatch.setattr(cost, "_resources", resources)
+    *_, line, together = cost.table().splitlines()
+    assert line == "| RDS for MySQL, Multi-AZ, db.r8g.large |  |  | no price | no price |  |"
+    dev, prod = together.split(" | ")[1], together.split(" | ")[3]
+    assert dev == before.split(" | ")[1]
+    priced = before.split(" | ")[3].strip("*")
+    assert prod == f"**{int(priced) - round(0.336 * cost.HOURS)} + ?**"
