@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app import templates
+from app import lasting_settings, templates
 from operations.commands import ROOT, environment
 from operations.deploy import commands
 from proof import pins
@@ -81,7 +81,7 @@ def test_a_deploy_stores_no_key_and_goes_to_the_environment_of_the_input_from_th
     assert inputs["environment"]["type"] == "environment"
     assert inputs["approval"]["options"] == ["destructive", "never"]
     for approval in inputs["approval"]["options"]:
-        assert commands("dev", approval)[0][4] == approval
+        assert commands(lasting_settings("dev"), approval)[0][4] == approval
     (job,) = deploy["jobs"].values()
     assert job["environment"] == "${{ inputs.environment }}"
     assert job["if"] == "github.ref_name == github.event.repository.default_branch"

@@ -20,9 +20,8 @@ def acknowledge_findings(app: Construct, settings: Settings) -> None:
     for place, construct in _places(app, prefix):
         for finding in FINDINGS:
             if finding["at"] == place and not getattr(settings, finding.get("unless", ""), False):
-                acknowledge(
-                    construct, finding["reason"], *(each.replace("{prefix}", prefix) for each in finding["ids"])
-                )
+                ids = (each.replace("{prefix}", prefix).replace("{env}", settings.env) for each in finding["ids"])
+                acknowledge(construct, finding["reason"], *ids)
 
 
 def _places(app: Construct, prefix: str) -> Iterator[tuple[str, IConstruct]]:

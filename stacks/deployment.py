@@ -1,5 +1,6 @@
-"""The IAM role with which a GitHub workflow deploys, by OpenID Connect and without stored keys."""
+"""The IAM roles of GitHub's workflows, by OpenID Connect and without stored keys: one deploys, one verifies."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import aws_cdk as cdk
@@ -10,64 +11,98 @@ from stacks.service import ALIAS
 from stacks.settings import Settings
 
 ISSUER: Final = "token.actions.githubusercontent.com"
+DEFAULT_BRANCH: Final = "main"
+"""Only its workflows may verify without an environment, and so without reviewers."""
+
+DESCRIBE: Final[Mapping[str, str]] = {
+    "cloudformation": "DescribeStackDriftDetectionStatus DescribeStackResourceDrifts DescribeStacks GetTemplate"
+    " ListStackResources",
+    "cloudwatch": "DescribeAlarms GetDashboard ListTagsForResource",
+    "codedeploy": "GetApplication GetDeployment GetDeploymentGroup ListDeployments ListTagsForResource",
+    "ec2": "DescribeAccountAttributes DescribeAddresses DescribeAvailabilityZones DescribeFlowLogs"
+    " DescribeInternetGateways DescribeNatGateways DescribeNetworkAcls DescribeRouteTables DescribeSecurityGroupRules"
+    " DescribeSecurityGroups DescribeSubnets DescribeVpcAttribute DescribeVpcEncryptionControls DescribeVpcEndpoints"
+    " DescribeVpcEndpointServices DescribeVpcs DescribeVpnGateways",
+    "freetier": "GetAccountPlanState",
+    "iam": "GetPolicy GetPolicyVersion GetRole GetRolePolicy ListAttachedRolePolicies ListEntitiesForPolicy"
+    " ListOpenIDConnectProviders ListRolePolicies SimulatePrincipalPolicy",
+    "kms": "DescribeKey GetKeyPolicy GetKeyRotationStatus ListResourceTags",
+    "lambda": "GetAccountSettings GetAlias GetFunctionCodeSigningConfig GetFunctionConcurrency"
+    " GetFunctionConfiguration GetFunctionRecursionConfig GetFunctionScalingConfig GetPolicy"
+    " GetProvisionedConcurrencyConfig GetRuntimeManagementConfig ListFunctionUrlConfigs",
+    "logs": "DescribeIndexPolicies DescribeLogGroups DescribeMetricFilters DescribeResourcePolicies"
+    " GetDataProtectionPolicy ListTagsForResource",
+    "rds": "DescribeDBInstances DescribeDBMajorEngineVersions DescribeDBParameterGroups DescribeDBParameters"
+    " DescribeDBSubnetGroups DescribeEventSubscriptions DescribeOrderableDBInstanceOptions ListTagsForResource",
+    "secretsmanager": "DescribeSecret GetResourcePolicy",
+    "sns": "GetDataProtectionPolicy GetSubscriptionAttributes GetTopicAttributes ListSubscriptionsByTopic"
+    " ListTagsForResource",
+    "ssm": "ListTagsForResource",
+    "vpc-lattice": "DescribeServiceNetworkVpcEndpointAssociation",
+    "xray": "GetTraceSummaries",
+}
+"""What `make verify` and the preflight ask by service, and CloudFormation in the name of who detects drift.
+
+Descriptions alone: no secret, no code, no log line. A test derives them from CloudFormation's schemas.
+"""
 
 
 class DeploymentStack(cdk.Stack):
-    """A role for one environment of one repository.
+    """The roles for one environment of one repository.
 
-    It may assume the roles of `cdk bootstrap`, and make the checks of `make verify`. The account's
-    identity provider for GitHub is not created here, because an account has only one, for all
-    repositories (docs/operations.md has the command).
+    One may assume the roles of `cdk bootstrap`, and make the checks of `make verify`; its workflow runs in the
+    environment, which can have reviewers. The other may make the checks only, from the default branch and without an
+    environment, where nobody waits for reviewers. The account's identity provider for GitHub is not created here,
+    because an account has only one, for all repositories (docs/operations.md has the command).
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
         super().__init__(scope, construct_id, termination_protection=settings.protect_data)
-        provider = self.format_arn(service="iam", region="", resource="oidc-provider", resource_name=ISSUER)
+        deploy = self._role("Role", f"Deploys {settings.env}", settings, f"environment:{settings.env}")
+        verify = self._role("VerifyRole", f"Verifies {settings.env}", settings, f"ref:refs/heads/{DEFAULT_BRANCH}")
+        roles = [
+            self.format_arn(
+                service="iam",
+                region="",
+                resource="role",
+                resource_name=f"cdk-{settings.bootstrap_qualifier}-{purpose}-role-{self.account}-{self.region}",
+            )
+            for purpose in ("deploy", "file-publishing", "lookup")
+        ]
+        iam.ManagedPolicy(
+            self,
+            "Policy",
+            roles=[deploy],
+            statements=[iam.PolicyStatement(actions=["sts:AssumeRole"], resources=roles)],
+        )
+        iam.ManagedPolicy(self, "VerifyPolicy", roles=[deploy, verify], statements=self._reads(settings))
+
+    def _role(self, name: str, does: str, settings: Settings, subject: str) -> iam.Role:
         role = iam.Role(
             self,
-            "Role",
-            description=f"Deploys {settings.env} from {settings.github_repository}",
-            max_session_duration=cdk.Duration.hours(1),
+            name,
+            description=f"{does} from {settings.github_repository}",
+            # A deploy with a major upgrade takes longer than an hour, and a job's credentials are not renewed.
+            max_session_duration=cdk.Duration.hours(3),
             assumed_by=iam.WebIdentityPrincipal(
-                provider,
+                self.format_arn(service="iam", region="", resource="oidc-provider", resource_name=ISSUER),
                 {
                     "StringEquals": {
                         f"{ISSUER}:aud": "sts.amazonaws.com",
-                        f"{ISSUER}:sub": f"repo:{settings.github_repository}:environment:{settings.env}",
+                        f"{ISSUER}:sub": f"repo:{settings.github_repository}:{subject}",
                     }
                 },
             ),
         )
-        qualifier = cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER
-        iam.ManagedPolicy(
-            self,
-            "Policy",
-            roles=[role],
-            statements=[
-                iam.PolicyStatement(
-                    actions=["sts:AssumeRole"],
-                    resources=[
-                        self.format_arn(
-                            service="iam",
-                            region="",
-                            resource="role",
-                            resource_name=f"cdk-{qualifier}-{purpose}-role-{self.account}-{self.region}",
-                        )
-                        for purpose in ("deploy", "file-publishing", "lookup")
-                    ],
-                )
-            ],
-        )
-        self._allow_verification(role, settings)
-        cdk.CfnOutput(self, "RoleArn", value=role.role_arn)
+        cdk.CfnOutput(self, f"{name}Arn", value=role.role_arn)
+        return role
 
-    def _allow_verification(self, role: iam.Role, settings: Settings) -> None:
-        """Allow what `make verify` asks after a deploy: descriptions, and invocations of the function."""
-        role.add_managed_policy(iam.ManagedPolicy.from_aws_managed_policy_name("SecurityAudit"))
-        prefix = settings.stack_prefix
-        here = f"{self.region}:{self.account}"
+    def _reads(self, settings: Settings) -> list[iam.PolicyStatement]:
+        """Descriptions of anything; of this environment: drift, the function's answer, and what is read."""
+        here, prefix = f"{self.region}:{self.account}", settings.stack_prefix
+        # By each stack's name, because that of another environment may begin as this one's.
+        functions = [f"lambda:{here}:function:{prefix}{stack}-*" for stack in ("Database", "Service")]
         allowed = {
-            # By each stack's name, because that of another environment may begin as this one's.
             **{
                 f"cloudformation:{here}:stack/{prefix}{stack}/*": [
                     "cloudformation:DetectStackDrift",
@@ -75,27 +110,35 @@ class DeploymentStack(cdk.Stack):
                 ]
                 for stack in ("Network", "Database", "Service", "Monitoring")
             },
-            **{
-                f"lambda:{here}:function:{prefix}{stack}-*": [
-                    "lambda:GetAlias",
-                    "lambda:GetFunctionConcurrency",
-                    "lambda:GetFunctionConfiguration",
-                    "lambda:GetPolicy",
-                ]
-                for stack in ("Database", "Service")
-            },
+            # CloudFormation reads a function with the call that gives out its code too, which the repository has.
+            **{function: ["lambda:GetFunction"] for function in functions},
             f"lambda:{here}:function:{prefix}Service-Function*:{ALIAS}": ["lambda:InvokeFunction"],
+            f"ssm:{here}:parameter/{settings.env}/*": ["ssm:GetParameters"],
+            f"ssm:{here}:parameter/cdk-bootstrap/*": ["ssm:GetParameter"],
             # AWS's own parameters, with the newest version of the extension's layer.
             f"ssm:{self.region}::parameter/aws/service/aws-parameters-and-secrets-lambda-extension/*": [
                 "ssm:GetParameter"
             ],
         }
-        iam.ManagedPolicy(
-            self,
-            "VerifyPolicy",
-            roles=[role],
-            statements=[
+        return [
+            iam.PolicyStatement(
+                actions=[f"{service}:{name}" for service, names in DESCRIBE.items() for name in names.split()],
+                resources=["*"],
+            ),
+            *(
                 iam.PolicyStatement(actions=actions, resources=[f"arn:{self.partition}:{resource}"])
                 for resource, actions in allowed.items()
-            ],
-        )
+            ),
+            # Without it Lambda leaves out the functions' variables, which a check reads and which hold no secret.
+            iam.PolicyStatement(
+                actions=["kms:Decrypt"],
+                resources=[self.format_arn(service="kms", resource="key", resource_name="*")],
+                conditions={
+                    "ArnLike": {
+                        "kms:EncryptionContext:aws:lambda:FunctionArn": [
+                            f"arn:{self.partition}:{function}" for function in functions
+                        ]
+                    }
+                },
+            ),
+        ]

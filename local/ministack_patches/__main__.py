@@ -11,6 +11,7 @@ from ministack.core import lambda_runtime, tls
 from local.ministack_patches import (
     cloudformation,
     cloudwatch,
+    drift,
     ec2,
     iam,
     invocations,
@@ -50,6 +51,7 @@ if __name__ == "__main__":
     for part in (
         cloudformation,
         cloudwatch,
+        drift,
         ec2,
         iam,
         lambda_functions,

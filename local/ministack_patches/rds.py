@@ -35,6 +35,8 @@ FAILOVER: Final = 4.0
 """Seconds; longer than an invocation tries to connect, and much shorter than on AWS."""
 _OFFERED: Final = ("5.7.44-rds.20250818", "8.0.43", "8.4.6", "9.7.4")
 """A version of each series of RDS for MySQL."""
+_SUPPORT_ENDS: Final = {"5.7": "2024-02-29", "8.0": "2026-07-31", "8.4": "2029-07-31", "9.7": "2034-04-30"}
+"""The end of each series' standard support; of 9.7 the end of MySQL's own."""
 _OFFERED_CLASSES: Final = re.compile(r"db\.(t3|t4g|m[67]g|r[67]g)\.(micro|small|medium|[24]?x?large)")
 
 _instance_fields = rds._instance_xml
@@ -51,6 +53,7 @@ def install() -> None:
     rds._instance_xml = _instance_with_secret
     rds._finish_instance_reboot = _fail_over
     rds._ACTION_MAP["DescribeOrderableDBInstanceOptions"] = _orderable_options
+    rds._ACTION_MAP["DescribeDBMajorEngineVersions"] = _major_versions
     threading.Thread(target=_count_connections, name="rds-metrics", daemon=True).start()
 
 
@@ -151,6 +154,27 @@ def _orderable_options(params: dict[str, Any]) -> Any:
     )
     name = "DescribeOrderableDBInstanceOptions"
     result = f"<{name}Result><OrderableDBInstanceOptions>{options}</OrderableDBInstanceOptions></{name}Result>"
+    return rds._xml(200, f"{name}Response", result)
+
+
+def _major_versions(params: dict[str, Any]) -> Any:
+    """Until when a series is supported.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_DescribeDBMajorEngineVersions.html and
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/MySQL.Concepts.VersionMgmt.html
+    """
+    series = rds._p(params, "MajorEngineVersion")
+    name, ends = "DescribeDBMajorEngineVersions", _SUPPORT_ENDS[series]
+    lifecycle = (
+        "<SupportedEngineLifecycle><LifecycleSupportName>open-source-rds-standard-support</LifecycleSupportName>"
+        f"<LifecycleSupportStartDate>2020-01-01T00:00:00Z</LifecycleSupportStartDate>"
+        f"<LifecycleSupportEndDate>{ends}T23:59:59Z</LifecycleSupportEndDate></SupportedEngineLifecycle>"
+    )
+    version = (
+        f"<DBMajorEngineVersion><Engine>mysql</Engine><MajorEngineVersion>{series}</MajorEngineVersion>"
+        f"<SupportedEngineLifecycles>{lifecycle}</SupportedEngineLifecycles></DBMajorEngineVersion>"
+    )
+    result = f"<{name}Result><DBMajorEngineVersions>{version}</DBMajorEngineVersions></{name}Result>"
     return rds._xml(200, f"{name}Response", result)
 
 

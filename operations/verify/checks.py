@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from operations.verify import database, function, loud, monitoring, network, permissions, stacks
+from operations.verify import ageing, database, function, loud, monitoring, network, permissions, stacks
 from operations.verify.report import Check
 
 _ALL: Final = {
     check.name: check
-    for module in (function, stacks, network, database, permissions, monitoring, loud)
+    for module in (function, stacks, network, database, permissions, monitoring, loud, ageing)
     for check in vars(module).values()
     if isinstance(check, Check)
 }

@@ -2,11 +2,18 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from operations.aws import listed
 from operations.verify.deployed import Deployed
 from operations.verify.report import CheckFailedError, check, expect
 from stacks.monitoring import ROTATION_GRACE_DAYS
+
+HEALTHY: Final = ("available", "backing-up", "configuring-enhanced-monitoring", "storage-optimization")
+"""States in which the instance serves, for hours or a day.
+
+https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html
+"""
 
 
 @check("The database is private, Multi-AZ, encrypted with the environment's key, and backed up")
@@ -14,7 +21,6 @@ def instance(deployed: Deployed) -> str:
     """As RDS describes it; a change that waits for the maintenance window is a failure here."""
     found, settings = deployed.instance, deployed.settings
     expected = {
-        "DBInstanceStatus": "available",
         "PubliclyAccessible": False,
         "MultiAZ": True,
         "StorageEncrypted": True,
@@ -23,6 +29,8 @@ def instance(deployed: Deployed) -> str:
         "BackupRetentionPeriod": 14 if settings.protect_data else 1,
         "DBInstanceClass": f"db.{settings.instance_class}",
     }
+    if found["DBInstanceStatus"] not in HEALTHY:
+        raise CheckFailedError(found["DBInstanceStatus"], " or ".join(HEALTHY))
     wrong = {key: found.get(key) for key, value in expected.items() if found.get(key) != value}
     if wrong:
         raise CheckFailedError(wrong, {key: expected[key] for key in wrong})

@@ -90,7 +90,7 @@ CHANGES = [
         "bootstrap_qualifier",
         "other",
         REFUSED,
-        "CDK finds no such bootstrap. First `cdk bootstrap --qualifier`, and let the deployment stack have the new one.",
+        "CDK finds no such bootstrap. First `cdk bootstrap --qualifier`, then deploy the deployment stack.",
     ),
     Change(
         "rotation_days",

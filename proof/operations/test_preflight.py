@@ -136,7 +136,7 @@ STATUSES = boto3.client("cloudformation", "us-east-1").meta.service_model.shape_
 @pytest.mark.parametrize(("status", "protected"), list(product(STATUSES, (False, True))))
 def test_a_stack_that_cannot_be_deployed_is_named_with_what_to_do(status: str, *, protected: bool) -> None:
     """Each state that CloudFormation's API names."""
-    described = {"Stacks": [account.stack("Dev-Database", status, protected=protected)]}
+    described = {"Stacks": [account.stack("demoApp-dev-Database", status, protected=protected)]}
     session = account.session(cloudformation__DescribeStacks=described)
     found = list(Preflight(from_context({}), _templates("dev"), session)._stacks())
     fails = status.endswith(("_FAILED", "_IN_PROGRESS")) and status not in ("REVIEW_IN_PROGRESS", "ROLLBACK_FAILED")
@@ -145,7 +145,7 @@ def test_a_stack_that_cannot_be_deployed_is_named_with_what_to_do(status: str, *
         return
     assert len(found) == 4
     name, said, remedy = found[1].removeprefix("stack ").split(": ", 2)
-    assert (name, said) == ("Dev-Database", status)
+    assert (name, said) == ("demoApp-dev-Database", status)
     assert remedy != "its events say why"
     for heading in re.findall('"(.*)"', remedy):
         assert f"## {heading}\n" in (ROOT / "docs" / "operations.md").read_text()
@@ -263,7 +263,7 @@ def test_what_the_free_plan_refuses_is_named() -> None:
 def test_a_profile_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobodys")
     with pytest.raises(SystemExit, match=r"profile \(nobodys\) could not be found: `aws configure list-profiles`"):
-        deploy.main(["dev"])
+        deploy.main("dev")
 
 
 def test_credentials_of_aws_login_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +18,12 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ParamValid
 from local.cloud import LocalCloud
 from local.tests.fixtures import assembly, wait_for_rotation
 from operations.commands import ROOT, environment
+from operations.preflight import Preflight
 from operations.verify.checks import CHECKS, LOUD_CHECKS
 from operations.verify.deployed import Deployed
 from operations.verify.report import FAILED, PASSED, UNCHECKED, Check, Result, as_json, run
 from proof.cloud.roles import session_of_role
+from proof.stacks.test_rights import ASKED_BY_CHECKS
 from stacks.settings import from_context
 
 Examine = Callable[..., Deployed]
@@ -396,6 +398,160 @@ def test_a_call_that_the_credentials_do_not_allow_is_unchecked(examine: Examine,
     assert (result.status, result.found) == (status, f"DescribeThings answered {code}: no")
 
 
+def _drift(status: str, kind: str = "AWS::KMS::Key", *paths: str, **more: Any) -> Callable[[dict[str, Any]], None]:
+    """One more resource in an answer of drift detection."""
+    differences = [
+        {"PropertyPath": path, "ExpectedValue": "a", "ActualValue": "b", "DifferenceType": "NOT_EQUAL"}
+        for path in paths
+    ]
+    found = {
+        "LogicalResourceId": "Other",
+        "ResourceType": kind,
+        "StackResourceDriftStatus": status,
+        "PropertyDifferences": differences,
+        **more,
+    }
+    return lambda answer: answer["StackResourceDrifts"].append(found)
+
+
+REASON = "User: a is not authorized to perform: kms:GetKeyPolicy"
+
+
+@pytest.mark.parametrize(
+    ("operation", "change", "status", "found"),
+    [
+        ("DescribeStackResourceDrifts", _drift("UNKNOWN", DriftStatusReason=REASON), UNCHECKED, REASON),
+        (
+            "DescribeStackDriftDetectionStatus",
+            lambda answer: answer.update(DetectionStatus="DETECTION_FAILED", DetectionStatusReason=REASON),
+            UNCHECKED,
+            f"Network/*: {REASON}",
+        ),
+        ("DescribeStackResourceDrifts", _drift("UNKNOWN", "AWS::SecretsManager::Secret"), PASSED, "Other not read"),
+        (
+            "DescribeStackResourceDrifts",
+            _drift("MODIFIED", "AWS::EC2::SecurityGroup", "/SecurityGroupIngress/0", "/GroupDescription"),
+            FAILED,
+            "Other modified /SecurityGroupIngress/0 /GroupDescription",
+        ),
+        (
+            "DescribeStackResourceDrifts",
+            _drift("DELETED"),
+            FAILED,
+            "cdk deploy demoApp-dev-Database demoApp-dev-Monitoring",
+        ),
+    ],
+)
+def test_drift_that_cannot_be_read_is_unchecked_and_what_was_done_by_hand_is_named(
+    examine: Examine, operation: str, change: Callable[[dict[str, Any]], None], status: str, found: str
+) -> None:
+    """As for an administrator: CloudFormation answers with the resources that it could read."""
+    deployed = examine()
+
+    def change_answer(parsed: dict[str, Any], **_: object) -> None:
+        change(parsed)
+
+    deployed.client("cloudformation").meta.events.register(f"after-call.cloudformation.{operation}", change_answer)
+    result = _only(CHECKS["drift"], deployed)
+    assert result.status == status, result
+    assert found in result.found
+
+
+def test_drift_is_read_from_all_pages(examine: Examine) -> None:
+    deployed = examine()
+    pages = iter([True, False])
+
+    def change_answer(parsed: dict[str, Any], **_: object) -> None:
+        if next(pages, False):
+            parsed |= {"StackResourceDrifts": [], "NextToken": "2"}
+        else:
+            _drift("DELETED")(parsed)
+
+    def without_token(params: dict[str, Any], **_: object) -> None:
+        params.pop("NextToken", None)  # The local cloud has one page.
+
+    events = deployed.client("cloudformation").meta.events
+    events.register("after-call.cloudformation.DescribeStackResourceDrifts", change_answer)
+    events.register("provide-client-params.cloudformation.DescribeStackResourceDrifts", without_token)
+    assert "Network/Other deleted" in _only(CHECKS["drift"], deployed).found
+
+
+def test_what_aws_changes_by_itself_is_no_drift_and_is_said(cloud: LocalCloud, examine: Examine) -> None:
+    """The local cloud reads groups' rules and the storage as CloudFormation does."""
+    deployed = examine()
+    rds, identifier = deployed.client("rds"), deployed.instance["DBInstanceIdentifier"]
+    rds.modify_db_instance(DBInstanceIdentifier=identifier, AllocatedStorage=23, ApplyImmediately=True)
+    try:
+        result = _only(CHECKS["drift"], examine())
+    finally:
+        rds.modify_db_instance(DBInstanceIdentifier=identifier, AllocatedStorage=20, ApplyImmediately=True)
+    assert result.status == PASSED, result
+    assert "storage that RDS has let grow" in result.found
+    assert "rules of this and of other stacks" in result.found
+
+
+@pytest.mark.parametrize("status", ["backing-up", "storage-optimization", "configuring-enhanced-monitoring"])
+def test_an_instance_that_serves_is_healthy(examine: Examine, status: str) -> None:
+    deployed = examine()
+    vars(deployed)["instance"] = {**deployed.instance, "DBInstanceStatus": status}
+    assert _only(CHECKS["instance"], deployed).status == PASSED
+
+
+LAYER = "arn:aws:lambda:us-east-1:177933569100:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64"
+
+
+@pytest.mark.parametrize(
+    ("used", "newest", "pinned", "status"),
+    [
+        (f"{LAYER}:9", f"{LAYER}:10", "", UNCHECKED),
+        (f"{LAYER}:10", f"{LAYER}:10", "", PASSED),
+        (f"{LAYER}:11", f"{LAYER}:10", "", PASSED),
+        ("arn:aws:lambda:us-east-1:123456789012:layer:mine:10", f"{LAYER}:10", "", FAILED),
+        (f"{LAYER}:9", f"{LAYER}:10", f"{LAYER}:9", PASSED),
+        (f"{LAYER}:10", f"{LAYER}:10", f"{LAYER}:9", FAILED),
+    ],
+)
+def test_an_older_layer_is_unchecked_with_what_moves_it_and_another_fails(
+    examine: Examine, used: str, newest: str, pinned: str, status: str
+) -> None:
+    deployed = examine(**({"extension_layer_arn": pinned} if pinned else {}))
+    vars(deployed)["live"] = {**deployed.live, "Layers": [{"Arn": used}]}
+    vars(deployed)["newest_layer"] = {"Value": newest}
+    result = _only(CHECKS["extension"], deployed)
+    assert result.status == status, result
+    command = f"npx cdk deploy demoApp-dev-Service -c extension_layer_arn={newest}"
+    assert (command in result.found) == (status == UNCHECKED)
+
+
+def _aged(**days: int) -> dict[str, Any]:
+    return {name: datetime.now(UTC) - timedelta(days=each) for name, each in days.items()}
+
+
+def test_what_grows_old_or_ends_is_named(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = LOUD_CHECKS["ageing"]
+    assert _only(check, examine()).status == PASSED
+    deployed = examine()
+    vars(deployed)["live"] = {**deployed.live, "Layers": [{"Arn": f"{LAYER}:1"}]}
+    newer = {"Value": f"{LAYER}:2"}
+    vars(deployed)["newest_layer"] = newer | _aged(LastModifiedDate=29)
+    assert _only(check, deployed).status == PASSED
+    vars(deployed)["newest_layer"] = newer | _aged(LastModifiedDate=32)
+    assert (
+        "layer version 1: AWS has had 2 for 32 days: npx cdk deploy demoApp-dev-Service" in _only(check, deployed).found
+    )
+    deployed = examine()
+    vars(deployed)["instance"] = {**deployed.instance, "EngineVersion": "8.0.43"}
+    assert "MySQL 8.0 leaves standard support on 2026-07-31" in _only(check, deployed).found
+    deployed = examine()
+    deployed.client("lambda").meta.events.register(
+        "after-call.lambda.GetFunctionConfiguration", lambda parsed, **_: parsed.update(State="Inactive")
+    )
+    found = _only(check, deployed).found
+    assert all(f"{name} is Inactive" in found for name in ("Function", "Rotation", "Migration", "SmokeTest"))
+    monkeypatch.setattr("operations.verify.ageing.NOTICE", timedelta(days=36500))
+    assert "a root certificate of RDS ends on 20" in _only(check, examine()).found
+
+
 def _instance(**values: object) -> Callable[[dict[str, Any]], None]:
     return lambda answer: answer["DBInstances"][0].update(values)
 
@@ -495,24 +651,53 @@ def test_each_part_of_a_check_is_held_to_what_aws_describes(
     assert found in result.found
 
 
-def test_the_workflows_role_may_ask_all_that_the_checks_ask(cloud: LocalCloud, examine: Examine) -> None:
-    """With IAM on: the role that deploys can verify, and cannot read a secret."""
-    cloud.cdk(
-        "deploy",
-        "demoApp-dev-Deployment",
-        "--require-approval=never",
-        f"--app={assembly('github_repository=owner/name')}",
-    )
-    role = cloud.outputs("Deployment")["RoleArn"]
+@pytest.mark.parametrize("output", ["RoleArn", "VerifyRoleArn"])
+def test_the_workflows_roles_may_ask_all_that_the_checks_ask(cloud: LocalCloud, examine: Examine, output: str) -> None:
+    """With IAM on: who deploys and who verifies can make each check, and cannot read a secret."""
+    role = _deploy_roles(cloud)[output]
     session = session_of_role(cloud, role)
+    asked = {"xray:GetTraceSummaries", "cloudformation:DetectStackResourceDrift"}  # In an account.
+    session.events.register("before-call", lambda model, **_: asked.add(_action(model)))
     deployed = Deployed(from_context({}), {}, session)
     vars(deployed)["templates"] = examine().templates
-    results = list(run(list(CHECKS.values()), deployed))
+    results = list(run([*CHECKS.values(), LOUD_CHECKS["ageing"]], deployed))
     assert [each for each in results if each.status == FAILED] == []
     unchecked = {each.name: each.found for each in results if each.status == UNCHECKED}
     assert set(unchecked) == NOT_ON_A_LAPTOP, unchecked
+    (drift,) = [each.found for each in results if each.name == "drift"]
+    assert re.findall(r"Database/(\w+?)\w{8} not read", drift) == ["Secret", "SchemaSecret"]
+    assert asked >= ASKED_BY_CHECKS
     with pytest.raises(ClientError, match="AccessDenied"):
         session.client("secretsmanager").get_secret_value(SecretId=deployed.secret_arn)
+    preflight = Preflight(from_context({}), deployed.templates, session)
+    assert preflight.faults() == []
+    assert [each for each in preflight.notes if "free plan" not in each] == ["zones: us-east-1a and us-east-1b"]
+
+
+def _deploy_roles(cloud: LocalCloud) -> Mapping[str, str]:
+    app = f"--app={assembly('github_repository=owner/name')}"
+    cloud.cdk("deploy", "demoApp-dev-Deployment", "--require-approval=never", app)
+    return cloud.outputs("Deployment")
+
+
+def _action(model: Any) -> str:
+    """IAM's name of an operation."""
+    service, name = model.service_model.service_name, str(model.name)
+    return f"{service}:{'InvokeFunction' if name == 'Invoke' else name}"
+
+
+def test_a_right_that_is_missing_is_named_and_fails_no_check(cloud: LocalCloud, examine: Examine) -> None:
+    role = _deploy_roles(cloud)["VerifyRoleArn"]
+    name, iam = role.rpartition("/")[2], cloud.client("iam")
+    document = {"Statement": [{"Effect": "Deny", "Action": "lambda:GetFunction", "Resource": "*"}]}
+    iam.put_role_policy(RoleName=name, PolicyName="less", PolicyDocument=json.dumps(document))
+    try:
+        deployed = Deployed(from_context({}), {}, session_of_role(cloud, role))
+        result = _only(CHECKS["drift"], deployed)
+    finally:
+        iam.delete_role_policy(RoleName=name, PolicyName="less")
+    assert result.status == UNCHECKED
+    assert "is not authorized to perform: lambda:GetFunction" in result.found
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def stacks(**statuses: str) -> Answer:
 
     def answer(asked: Mapping[str, Any]) -> Mapping[str, Any]:
         name = str(asked["StackName"])
-        status = statuses.get(name.partition("-")[2])
+        status = statuses.get(name.rpartition("-")[2])
         missing = refusal("ValidationError", f"Stack with id {name} does not exist")
         return {"Stacks": [stack(name, status)]} if status else missing
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from app import lasting_settings
 from tests.conftest import Templates
 
 ISSUER = "token.actions.githubusercontent.com"
@@ -17,28 +16,62 @@ def test_without_a_repository_there_is_no_role(synthesise: Callable[..., Templat
 
 
 @pytest.mark.parametrize("repository", ["owner/name", "owner@1234/name@56789"])
-def test_only_one_environment_of_one_repository_may_take_the_role(
+def test_one_environment_may_deploy_and_the_default_branch_may_verify(
     synthesise: Callable[..., Templates], repository: str
 ) -> None:
     template = synthesise(env="prod", github_repository=repository)["Deployment"]
-    (role,) = [each["Properties"] for each in template["Resources"].values() if each["Type"] == "AWS::IAM::Role"]
-    (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
-    assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
-    assert f"oidc-provider/{ISSUER}" in json.dumps(statement["Principal"]["Federated"])
-    assert statement["Condition"] == {
-        "StringEquals": {f"{ISSUER}:aud": "sts.amazonaws.com", f"{ISSUER}:sub": f"repo:{repository}:environment:prod"}
+    roles = {
+        name[:-8]: each["Properties"]
+        for name, each in template["Resources"].items()
+        if each["Type"] == "AWS::IAM::Role"
     }
-    assert role["MaxSessionDuration"] == 3600
+    subjects = {"Role": "environment:prod", "VerifyRole": "ref:refs/heads/main"}
+    assert set(roles) == set(subjects)
+    for name, role in roles.items():
+        (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+        assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
+        assert f"oidc-provider/{ISSUER}" in json.dumps(statement["Principal"]["Federated"])
+        assert statement["Condition"] == {
+            "StringEquals": {
+                f"{ISSUER}:aud": "sts.amazonaws.com",
+                f"{ISSUER}:sub": f"repo:{repository}:{subjects[name]}",
+            }
+        }
+        assert role["MaxSessionDuration"] == 3 * 3600
+        assert "ManagedPolicyArns" not in role
 
 
-def test_the_role_may_take_on_cdks_roles_and_verify_and_nothing_else(synthesise: Callable[..., Templates]) -> None:
+@pytest.mark.parametrize("qualifier", ["hnb659fds", "prod"])
+def test_only_the_role_that_deploys_takes_on_cdks_roles_of_its_own_bootstrap(
+    synthesise: Callable[..., Templates], qualifier: str
+) -> None:
+    templates = synthesise(env="prod", github_repository="owner/name", bootstrap_qualifier=qualifier)
+    policies = [
+        each["Properties"]
+        for each in templates["Deployment"]["Resources"].values()
+        if each["Type"] == "AWS::IAM::ManagedPolicy"
+    ]
+    (assuming,) = [each for each in policies if "sts:AssumeRole" in json.dumps(each)]
+    (statement,) = assuming["PolicyDocument"]["Statement"]
+    assert len(statement["Resource"]) == 3
+    assert all(f":role/cdk-{qualifier}-" in json.dumps(each) for each in statement["Resource"])
+    assert [each["Ref"][:-8] for each in assuming["Roles"]] == ["Role"]
+    (version,) = [each["Default"] for name, each in templates["Network"]["Parameters"].items() if "Bootstrap" in name]
+    assert version == f"/cdk-bootstrap/{qualifier}/version"
+
+
+def test_what_verifies_changes_nothing_and_reads_no_secret(synthesise: Callable[..., Templates]) -> None:
     template = synthesise(env="prod", github_repository="owner/name")["Deployment"]
-    policies = [each for each in template["Resources"].values() if each["Type"] == "AWS::IAM::ManagedPolicy"]
-    statements = [each for policy in policies for each in policy["Properties"]["PolicyDocument"]["Statement"]]
-    (assume,) = [each for each in statements if each["Action"] == "sts:AssumeRole"]
-    assert len(assume["Resource"]) == 3
-    assert all(":role/cdk-hnb659fds-" in json.dumps(each) for each in assume["Resource"])
-    others = {json.dumps(each["Action"]): json.dumps(each["Resource"]) for each in statements if each is not assume}
-    prefix = lasting_settings("prod").stack_prefix
-    assert all(prefix in resource or ":ssm:" in resource for resource in others.values())
-    assert not re.search("secretsmanager|Put|Update|Delete|Create", "".join(others))
+    (policy,) = [
+        each["Properties"]
+        for each in template["Resources"].values()
+        if each["Type"] == "AWS::IAM::ManagedPolicy" and "sts:AssumeRole" not in json.dumps(each)
+    ]
+    actions = [
+        action
+        for each in policy["PolicyDocument"]["Statement"]
+        for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
+    ]
+    others = {each for each in actions if not re.search(":(Get|Describe|List|Detect)", each)}
+    assert others == {"iam:SimulatePrincipalPolicy", "kms:Decrypt", "lambda:InvokeFunction"}
+    assert "secretsmanager:GetSecretValue" not in actions
