@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import urllib3
 
-from app import lasting_context
-from stacks.settings import Settings, SettingsError, from_context
+from app import lasting_settings
+from stacks.settings import Settings, SettingsError
 
 REVIEWERS: Final = "required_reviewers"
 
@@ -50,7 +50,7 @@ def faults(settings: Settings, variables: Mapping[str, str]) -> Iterator[str]:
 def main(env: str) -> None:
     """Exit with the faults, if there are any."""
     try:
-        settings = from_context(lasting_context() | {"env": env})
+        settings = lasting_settings(env)
     except SettingsError as error:
         sys.exit("\n".join(["Settings refused:", *(f"  {fault}" for fault in error.faults)]))
     found = list(faults(settings, os.environ))

@@ -1,6 +1,6 @@
 # The commands that deploy and look after an environment.
 
-.PHONY: deploy verify diff migration certificates logs invoke alarms sql
+.PHONY: deploy destroy verify diff migration certificates logs invoke alarms sql
 
 ENV ?= dev
 
@@ -9,6 +9,9 @@ deploy: install ## Deploy one environment to the account of your credentials: ma
 
 verify: install ## Check every promise on a deployed environment: make verify ENV=dev OPTIONS=--rotate
 	@python -W ignore -m operations.verify $(ENV) $(OPTIONS)
+
+destroy: install ## Destroy one environment, protected or not: make destroy ENV=dev NAME=demoApp-dev
+	@python -W ignore -m operations.destroy $(ENV) $(NAME)
 
 diff: install ## What a deploy would change, against another revision: make diff BASE=origin/main
 	@python -m operations.diff $(BASE)
