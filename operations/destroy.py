@@ -7,6 +7,7 @@ is named at the end. A run that was interrupted is repeated.
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -71,10 +72,8 @@ def _stack(client: Any, name: str) -> dict[str, Any] | None:
 
 
 def _unprotect(rds: Any, identifier: str) -> None:
-    try:
+    with suppress(rds.exceptions.DBInstanceNotFoundFault):
         rds.modify_db_instance(DBInstanceIdentifier=identifier, DeletionProtection=False, ApplyImmediately=True)
-    except rds.exceptions.DBInstanceNotFoundFault:
-        pass
 
 
 def main(env: str = "", name: str = "") -> None:
