@@ -41,8 +41,10 @@ class Clock:
 
         def body(work: Callable[[], None]) -> None:
             self.sleep(0)
-            work()
-            self._yielded.release()
+            try:
+                work()
+            finally:
+                self._yielded.release()
 
         for work in works:
             threading.Thread(target=body, args=(work,), daemon=True).start()
