@@ -85,12 +85,11 @@ def main() -> None:
     try:
         settings = from_context(app.node.get_all_context(), os.environ.get("CDK_DEFAULT_REGION", ""))
         check_migrations()
+        build(app, settings)
     except SettingsError as error:
         sys.exit("\n".join(["Settings refused:", *(f"  {fault}" for fault in error.faults)]))
     except MigrationsError as error:
         sys.exit(f"Migrations refused:\n{error}")
-    try:
-        build(app, settings)
     except DependenciesError as error:
         sys.exit(f"The functions cannot be packaged: {error}")
     app.synth()

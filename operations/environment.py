@@ -14,7 +14,7 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from operations.aws import listed, session
-from stacks.service import ALIAS
+from stacks.constructs.serving_function import ALIAS
 from stacks.settings import ENVIRONMENTS
 
 HASH: Final = re.compile("[0-9A-F]{8}$")

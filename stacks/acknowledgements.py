@@ -9,6 +9,7 @@ import aws_cdk as cdk
 from constructs import Construct, IConstruct
 
 from stacks.constructs.function import LeastPrivilegeFunction
+from stacks.constructs.serving_function import ServingFunction
 from stacks.settings import Settings
 
 FINDINGS: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["finding"]
@@ -26,14 +27,17 @@ def acknowledge_findings(app: Construct, settings: Settings) -> None:
 
 def _places(app: Construct, prefix: str) -> Iterator[tuple[str, IConstruct]]:
     """Every construct at which a finding may be, by what `at` calls it."""
-    for stack in app.node.children:
-        for construct in stack.node.children:
-            yield f"{stack.node.id.removeprefix(prefix)}/{construct.node.id}", construct
-            if isinstance(construct, LeastPrivilegeFunction):
-                yield "each function", construct
-                yield "each function's policy", construct.own_policy
-                if construct.interface_policy:
-                    yield "each function's interface policy", construct.interface_policy
+    for construct in app.node.find_all():
+        stack, _, path = construct.node.path.removeprefix(prefix).partition("/")
+        yield f"{stack}/{path}", construct
+        if isinstance(construct, LeastPrivilegeFunction):
+            yield "each function", construct
+            yield "each function's policy", construct.own_policy
+            if construct.interface_policy:
+                yield "each function's interface policy", construct.interface_policy
+        if isinstance(construct, ServingFunction):
+            for each in construct.node.children:
+                yield f"each serving function/{each.node.id}", each
 
 
 def acknowledge(construct: IConstruct, reason: str, *ids: str) -> None:

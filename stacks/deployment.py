@@ -7,7 +7,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from stacks.service import ALIAS
+from stacks.constructs.serving_function import ALIAS
 from stacks.settings import Settings
 
 ISSUER: Final = "token.actions.githubusercontent.com"
@@ -112,7 +112,7 @@ class DeploymentStack(cdk.Stack):
             },
             # CloudFormation reads a function with the call that gives out its code too, which the repository has.
             **{function: ["lambda:GetFunction"] for function in functions},
-            f"lambda:{here}:function:{prefix}Service-Function*:{ALIAS}": ["lambda:InvokeFunction"],
+            f"lambda:{here}:function:{prefix}Service-*:{ALIAS}": ["lambda:InvokeFunction"],
             f"ssm:{here}:parameter/{settings.env}/*": ["ssm:GetParameters"],
             f"ssm:{here}:parameter/cdk-bootstrap/*": ["ssm:GetParameter"],
             # AWS's own parameters, with the newest version of the extension's layer.

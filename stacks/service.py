@@ -3,37 +3,28 @@
 from typing import Final
 
 import aws_cdk as cdk
-from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
+from stacks.constructs.deploy_steps import DeploySteps
 from stacks.constructs.function import LeastPrivilegeFunction
+from stacks.constructs.serving_function import ServingFunction
 from stacks.database import MYSQL, DatabaseStack, secrets_decryption
 from stacks.network import HTTPS, NetworkStack
-from stacks.settings import Settings
+from stacks.settings import Settings, SettingsError
 
-TIMEOUT: Final = cdk.Duration.seconds(36)
-"""The function's timeout. A test checks that all its waits together are shorter."""
 
 MIGRATION_TIMEOUT: Final = cdk.Duration.minutes(10)
 """The migration function's timeout, for all migrations of one deploy."""
 
-ALIAS: Final = "live"
-
-EXTENSION_TIMEOUT: Final = cdk.Duration.seconds(1)
-"""The timeout of the extension's calls to AWS. Its default is to wait without end."""
-
 
 class ServiceStack(cdk.Stack):
-    """The serving function, with the extension's layer, in the VPC."""
+    """The serving functions, with the extension's layer, in the VPC."""
 
-    function: LeastPrivilegeFunction
+    function: ServingFunction
     migration: LeastPrivilegeFunction
-    alias: lambda_.Alias
-    """What callers invoke: the version that last passed its smoke test."""
 
     def __init__(
         self,
@@ -45,72 +36,68 @@ class ServiceStack(cdk.Stack):
         database: DatabaseStack,
     ) -> None:
         super().__init__(scope, construct_id, termination_protection=settings.protect_data)
-        parameter = ssm.StringParameter(
+        self._settings, self._network, self._database = settings, network, database
+        self._parameter = ssm.StringParameter(
             self,
             "AppConfig",
             parameter_name=settings.parameter_name,
             description=f"Configuration of {settings.application}",
             string_value=settings.app_config,
         )
-        self.function = LeastPrivilegeFunction(
-            self,
-            "Function",
-            settings=settings,
-            # The description contains the pinned layer version. Otherwise pinning the version that is
-            # already in use would make CDK request a new version of an unchanged function, which Lambda
-            # refuses (https://github.com/aws/aws-cdk/issues/35540).
-            description="Reads its configuration and credentials through the extension and queries MySQL"
-            + (f"; layer {settings.extension_layer_arn.rpartition(':')[2]}" if settings.extension_layer_arn else ""),
+        self._steps = DeploySteps(self, "SmokeTest", settings=settings, key=database.key)
+        self._migrate()
+        self.function = self.serve(
+            "Serving",
             handler="handler.lambda_handler",
-            vpc=network.vpc,
-            key=database.key,
-            # A first answer within half a second; less memory would cost the same (proof/performance.md).
-            memory_size=512,
-            timeout=TIMEOUT,
-            reserved_concurrent_executions=settings.reserved_concurrency or None,
-            # Old versions are retained, so that the alias can return to them. The version of a failed
-            # deploy is deleted, because Lambda would not publish the same code again.
-            current_version_options=lambda_.VersionOptions(removal_policy=cdk.RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE),
-            params_and_secrets=lambda_.ParamsAndSecretsLayerVersion.from_version_arn(
-                self._extension_layer_arn(settings),
-                cache_size=1000,
-                log_level=lambda_.ParamsAndSecretsLogLevel.INFO,
-                parameter_store_ttl=cdk.Duration.seconds(settings.parameter_ttl),
-                parameter_store_timeout=EXTENSION_TIMEOUT,
-                secrets_manager_ttl=cdk.Duration.seconds(settings.secret_ttl),
-                secrets_manager_timeout=EXTENSION_TIMEOUT,
-            ),
-            environment={
-                "ENV": settings.env,
-                "APP_CONFIG_PATH": settings.config_path,
-                "CREDS_PATH": database.secret.secret_arn,
-            },
-            # Explicit statements, because `grant_read` allows four actions and two, and the extension calls
-            # one of each service.
-            statements=[
-                iam.PolicyStatement(actions=["ssm:GetParameter"], resources=[parameter.parameter_arn]),
-                iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[database.secret.secret_arn]),
-                secrets_decryption(database.key, "kms:Decrypt"),
-            ],
+            description="Reads its configuration and credentials through the extension and queries MySQL",
+            reserved_concurrency=settings.reserved_concurrency,
         )
-        self.function.connections.allow_to(database.instance, MYSQL, "Function to MySQL")
-        self.function.connections.allow_to(network.secrets_manager, HTTPS, "Function to Secrets Manager")
-        if settings.egress == "endpoints":
-            self.function.connections.allow_to(network.systems_manager, HTTPS, "Function to Parameter Store")
-        version = self.function.current_version
-        migration = self._migration(settings, network, database).current_version
-        smoke_test = self._deploy_steps(settings, database, migration, version)
-        self.alias = lambda_.Alias(self, "Live", alias_name=ALIAS, version=version)
-        self.alias.node.add_dependency(smoke_test)
-        if settings.release == "gradual":
-            self._release_gradually(version)
-        cdk.CfnOutput(self, "FunctionName", value=self.alias.function_name)
-        cdk.CfnOutput(self, "ParameterName", value=parameter.parameter_name)
+        self.function.name_output.override_logical_id("FunctionName")
+        cdk.CfnOutput(self, "ParameterName", value=self._parameter.parameter_name)
         cdk.CfnOutput(self, "DatabaseSecretArn", value=database.secret.secret_arn)
 
-    def _migration(self, settings: Settings, network: NetworkStack, database: DatabaseStack) -> LeastPrivilegeFunction:
-        """Create the function that applies migrations/, as a database user who may define tables."""
-        function = LeastPrivilegeFunction(
+    @property
+    def functions(self) -> list[ServingFunction]:
+        """All serving functions of the stack."""
+        return [each for each in self.node.children if isinstance(each, ServingFunction)]
+
+    def serve(self, name: str, *, handler: str, description: str, reserved_concurrency: int) -> ServingFunction:
+        """Add a serving function; `handler` is `<module>.lambda_handler` of lambda_src/, a key of bundling's `FILES`.
+
+        Raises:
+            SettingsError: the functions together reserve more execution environments than the database has connections.
+        """
+        function = ServingFunction(
+            self,
+            name,
+            settings=self._settings,
+            network=self._network,
+            database=self._database,
+            parameter=self._parameter,
+            parameter_path=self._settings.config_path,
+            steps=self._steps,
+            description=description,
+            handler=handler,
+            reserved_concurrency=reserved_concurrency,
+        )
+        self._check_connections()
+        return function
+
+    def _check_connections(self) -> None:
+        reserved = {each.node.id: each.reserved_concurrency for each in self.functions}
+        needed, there = sum(reserved.values()), self._settings.connections
+        if needed > there:
+            fault = (
+                f"reserved concurrency {' + '.join(f'{number} ({name})' for name, number in reserved.items())}: each "
+                f"execution environment holds one connection, and {self._settings.instance_class} carries {there}; "
+                f"allowed: {there} together, or a larger instance_class"
+            )
+            raise SettingsError([fault])
+
+    def _migrate(self) -> None:
+        """Have each deploy apply migrations/ first, as a database user who may define tables."""
+        settings, network, database = self._settings, self._network, self._database
+        self.migration = LeastPrivilegeFunction(
             self,
             "Migration",
             settings=settings,
@@ -131,102 +118,13 @@ class ServiceStack(cdk.Stack):
                 secrets_decryption(database.key, "kms:Decrypt"),
             ],
         )
-        function.connections.allow_to(database.instance, MYSQL, "Migration to MySQL")
-        function.connections.allow_to(network.secrets_manager, HTTPS, "Migration to Secrets Manager")
-        self.migration = function
-        return function
-
-    def _deploy_steps(
-        self, settings: Settings, database: DatabaseStack, migration: lambda_.IVersion, version: lambda_.IVersion
-    ) -> cdk.CfnResource:
-        """Apply the migrations, then invoke the new version; if one fails, the deploy rolls back and the alias stays.
-
-        The function that does this is outside the VPC, because CloudFormation's response address cannot be
-        reached from inside. A deploy with no new version of either function invokes nothing.
-        """
-        function = LeastPrivilegeFunction(
+        self.migration.connections.allow_to(database.instance, MYSQL, "Migration to MySQL")
+        self.migration.connections.allow_to(network.secrets_manager, HTTPS, "Migration to Secrets Manager")
+        self._steps.add(
             self,
-            "SmokeTest",
-            settings=settings,
-            description="Has the schema migrated, and asks a new version for an answer before callers reach it",
-            handler="smoke.lambda_handler",
-            key=database.key,
-            memory_size=256,
-            timeout=cdk.Duration.minutes(15),
-            reserved_concurrent_executions=1 if settings.reserved_concurrency else None,
-            statements=[
-                iam.PolicyStatement(
-                    actions=["lambda:InvokeFunction"], resources=[migration.function_arn, version.function_arn]
-                ),
-                # Whether CloudFormation deploys or rolls back.
-                iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[self.stack_id]),
-            ],
-        )
-
-        def step(name: str, timeout: cdk.Duration, longest: int, **properties: str) -> cdk.CfnResource:
-            resource = cdk.CfnResource(
-                self,
-                name,
-                type=f"Custom::{name.removesuffix('Result')}",
-                properties={
-                    "ServiceToken": function.function_arn,
-                    # Seconds; as a number, which `cdk.CustomResource` would write as a string.
-                    "ServiceTimeout": longest,
-                    "InvocationSeconds": str(timeout.to_seconds()),
-                    **properties,
-                },
-            )
-            resource.node.add_dependency(function.own_policy)
-            return resource
-
-        migrated = step("MigrationResult", MIGRATION_TIMEOUT, 900, FunctionVersion=migration.function_arn)
-        migrated.node.add_dependency(*self.migration.connections.security_groups)
-        tested = step("SmokeTestResult", TIMEOUT, 300, FunctionVersion=version.function_arn)
-        tested.node.add_dependency(migrated, *self.function.connections.security_groups)
-        return tested
-
-    def _release_gradually(self, version: lambda_.IVersion) -> None:
-        """Send a tenth of the traffic to a new version for five minutes first; an error of that version rolls it back.
-
-        The alarm counts the new version's errors only: an alarm on the alias would also stop the
-        release that fixes a failing live version.
-        """
-        errors = cloudwatch.Metric(
-            namespace="AWS/Lambda",
-            metric_name="Errors",
-            dimensions_map={
-                "FunctionName": self.function.function_name,
-                "Resource": f"{self.function.function_name}:{ALIAS}",
-                "ExecutedVersion": version.version,
-            },
-            period=cdk.Duration.minutes(1),
-            statistic="Sum",
-        ).create_alarm(
-            self,
-            "ReleaseErrors",
-            alarm_description="An error while a new version takes over; CodeDeploy takes the traffic back.",
-            threshold=1,
-            evaluation_periods=1,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-        )
-        codedeploy.LambdaDeploymentGroup(
-            self,
-            "Release",
-            alias=self.alias,
-            deployment_config=codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_5_MINUTES,
-            alarms=[errors],
-        )
-
-    def _extension_layer_arn(self, settings: Settings) -> str:
-        """Return the pinned layer version, or a reference to the newest for the region and processor.
-
-        CloudFormation resolves it at deploy time from AWS's public parameter, because the newest
-        layer in CDK's own table (`ParamsAndSecretsVersions`) is of 2023.
-        """
-        if settings.extension_layer_arn:
-            return settings.extension_layer_arn
-        processor = "arm64" if settings.architecture == "arm64" else "x86"
-        return ssm.StringParameter.value_for_string_parameter(
-            self, f"/aws/service/aws-parameters-and-secrets-lambda-extension/{processor}/latest"
+            "MigrationResult",
+            version=self.migration.current_version,
+            timeout=MIGRATION_TIMEOUT,
+            longest=900,
+            of=self.migration,
         )

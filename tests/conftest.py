@@ -56,6 +56,18 @@ class Templates(dict[str, dict[str, Any]]):
         """The database's template, for aws_cdk.assertions."""
         return Template.from_json(self["Database"])
 
+    @property
+    def functions(self) -> dict[str, dict[str, Any]]:
+        """The properties of all functions, by name: their logical id without its hash."""
+        return {name[:-8]: each["Properties"] for name, each in self.resources("AWS::Lambda::Function").items()}
+
+    @property
+    def serving(self) -> list[str]:
+        """The names of the serving functions: those that callers invoke by an alias. The application's is the first."""
+        return [
+            each["Properties"]["FunctionName"]["Ref"][:-8] for each in self.resources("AWS::Lambda::Alias").values()
+        ]
+
     def only(self, kind: str) -> dict[str, Any]:
         """The properties of the one resource of the type."""
         (resource,) = self.resources(kind).values()

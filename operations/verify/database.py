@@ -7,7 +7,7 @@ from typing import Final
 from operations.aws import listed
 from operations.verify.deployed import Deployed
 from operations.verify.report import CheckFailedError, check, expect
-from stacks.monitoring import ROTATION_GRACE_DAYS
+from stacks.constructs.serving_monitoring import ROTATION_GRACE_DAYS
 
 HEALTHY: Final = ("available", "backing-up", "configuring-enhanced-monitoring", "storage-optimization")
 """States in which the instance serves, for hours or a day.

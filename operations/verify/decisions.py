@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 TABLES: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["decisions"]
+SERVING: Final = "Serving function"
+"""Whom a row is about that holds for each of them."""
 NAMED_BY: Final = {"secretsmanager": "SecretId", "ssm": "Name", "kms": "KeyId"}
 """The argument with which a service's calls name their resource."""
 
@@ -27,6 +29,15 @@ class Row(NamedTuple):
         if self.given is None or self.resource == "*" or service not in NAMED_BY:
             return self.given
         return {NAMED_BY[service]: f"{self.resource} name" if service == "ssm" else self.resource, **self.given}
+
+    def of_each(self, serving: list[str]) -> "list[Row]":
+        """The row for each serving function, if that is whom it is about."""
+        if self.role != SERVING:
+            return [self]
+        return [
+            self._replace(role=name, context={key: value.replace(SERVING, name) for key, value in self.context.items()})
+            for name in serving
+        ]
 
     @property
     def by_identity(self) -> str:

@@ -1,7 +1,7 @@
 """One deployed environment, as AWS's APIs describe it. What is asked once is kept."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from app import templates
 from operations.aws import invoke, is_a, listed
-from stacks.service import ALIAS
+from stacks.constructs.serving_function import ALIAS
 from stacks.settings import Settings
 
 HEALTH: Final = {"reserved": "health"}
@@ -93,16 +93,35 @@ class Deployed:
         return templates(**{**self._context, "env": self.settings.env})
 
     @cached_property
+    def declared_functions(self) -> dict[str, dict[str, Any]]:
+        """The functions' properties in the templates, by name in the stacks."""
+        return {
+            logical_id[:-8]: resource["Properties"]
+            for template in self.templates.values()
+            for logical_id, resource in template["Resources"].items()
+            if resource["Type"] == "AWS::Lambda::Function"
+        }
+
+    @cached_property
     def functions(self) -> dict[str, str]:
-        """The functions' names, by name in the stacks: Function, Rotation, SmokeTest."""
+        """The functions' names, by name in the stacks: ServingFunction, Rotation, SmokeTest."""
         found = self.physical_ids("AWS::Lambda::Function")
         return {name.partition("/")[2]: function for name, function in found.items()}
 
     @cached_property
-    def live(self) -> dict[str, Any]:
-        """The configuration of the version that callers invoke."""
-        name = f"{self.functions['Function']}:{ALIAS}"
-        return dict(self.client("lambda").get_function_configuration(FunctionName=name))
+    def serving(self) -> list[str]:
+        """The serving functions, those with an alias, by name in the stacks: ServingFunction is the first."""
+        aliased = {arn.split(":")[-2] for arn in self.physical_ids("AWS::Lambda::Alias", "Service").values()}
+        return [name for name, function in self.functions.items() if function in aliased]
+
+    @cached_property
+    def live(self) -> dict[str, dict[str, Any]]:
+        """For each serving function, the configuration of the version that callers invoke."""
+        client = self.client("lambda")
+        return {
+            name: dict(client.get_function_configuration(FunctionName=f"{self.functions[name]}:{ALIAS}"))
+            for name in self.serving
+        }
 
     @cached_property
     def newest_layer(self) -> dict[str, Any]:
@@ -149,11 +168,18 @@ class Deployed:
         """Of what runs: engine, runtime, the function's version and the extension's layer."""
         return {
             "engine": f"{self.instance['Engine']} {self.instance['EngineVersion']}",
-            "runtime": self.live["Runtime"],
-            "function": self.live["Version"],
-            "extension": ", ".join(layer["Arn"] for layer in self.live.get("Layers", [])),
+            "runtime": self._each_live(lambda live: live["Runtime"]),
+            "function": self._each_live(lambda live: live["Version"]),
+            "extension": self._each_live(lambda live: ", ".join(layer["Arn"] for layer in live.get("Layers", []))),
         }
 
-    def invoke(self) -> dict[str, Any]:
-        """Ask the version that callers get how it is; returns what `operations.aws.invoke` does."""
-        return invoke(self.client("lambda"), f"{self.functions['Function']}:{ALIAS}", HEALTH)
+    def _each_live(self, fact: Callable[[dict[str, Any]], str]) -> str:
+        """A fact of all serving functions; with their names where it differs."""
+        facts = {name: fact(live) for name, live in self.live.items()}
+        if len(set(facts.values())) == 1:
+            return next(iter(facts.values()))
+        return ", ".join(f"{name} {fact}" for name, fact in facts.items())
+
+    def invoke(self, serving: str) -> dict[str, Any]:
+        """Ask a serving function's version that callers get how it is; returns what `operations.aws.invoke` does."""
+        return invoke(self.client("lambda"), f"{self.functions[serving]}:{ALIAS}", HEALTH)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from typing import Any
 
 from operations.aws import listed
@@ -25,8 +26,10 @@ INVOCATIONS = 100
 
 
 def _load(deployed: Deployed) -> Load:
+    serving = cycle(deployed.serving)
+
     def invoke() -> str | None:
-        result = deployed.invoke()
+        result = deployed.invoke(next(serving))
         return str(result["answer"].get("errorType")) if result["error"] else None
 
     deployed.client("lambda")  # Made before threads share it.
@@ -82,7 +85,7 @@ def fail_over(deployed: Deployed) -> str:
 def alarm(deployed: Deployed) -> str:
     """By the alarm's own history of actions. That the mail arrives, only its reader can see."""
     client = deployed.client("cloudwatch")
-    name = deployed.physical_ids("AWS::CloudWatch::Alarm")["Monitoring/ConfigurationError"]
+    name = deployed.physical_ids("AWS::CloudWatch::Alarm")["Monitoring/ServingConfigurationError"]
     (topic,) = deployed.physical_ids("AWS::SNS::Topic").values()
     (before,) = client.describe_alarms(AlarmNames=[name])["MetricAlarms"]
     begun = datetime.now(UTC) - timedelta(seconds=1)
@@ -109,7 +112,7 @@ def calls(deployed: Deployed) -> str:
     trail, secrets = deployed.client("cloudtrail"), deployed.client("secretsmanager")
     begun = datetime.now(UTC)
     for _ in range(INVOCATIONS):
-        expect(deployed.invoke()["error"], "", "error")
+        expect(deployed.invoke(deployed.serving[0])["error"], "", "error")
     marker = secrets.describe_secret(SecretId=deployed.secret_arn)["ResponseMetadata"]["RequestId"]
 
     def events(name: str) -> list[dict[str, Any]]:

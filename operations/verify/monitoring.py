@@ -1,6 +1,8 @@
 """Checks of what an operator relies on: alarms, their topic, logs and traces."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 from operations.verify.deployed import Deployed
 from operations.verify.report import CheckFailedError, NotCheckableError, check, expect
@@ -68,19 +70,19 @@ def flow_log(deployed: Deployed) -> str:
 @check("An invocation's trace arrives in X-Ray")
 def tracing(deployed: Deployed) -> str:
     """Active tracing samples the first request of each second."""
-    expect(deployed.live.get("TracingConfig", {}).get("Mode"), "Active", "tracing")
+    for name, live in deployed.live.items():
+        expect(live.get("TracingConfig", {}).get("Mode"), "Active", f"{name}: tracing")
     if not deployed.is_aws:
         raise NotCheckableError(f"{deployed.endpoint} is not AWS: no traces are kept")
-    begun = datetime.now(UTC) - timedelta(seconds=5)
-    deployed.invoke()
-    service = f'service("{deployed.functions["Function"]}")'
+    for name in deployed.serving:
+        begun = datetime.now(UTC) - timedelta(seconds=5)
+        deployed.invoke(name)
+        asked = {"StartTime": begun, "FilterExpression": f'service("{deployed.functions[name]}")'}
 
-    def arrived() -> bool:
-        found = deployed.client("xray").get_trace_summaries(
-            StartTime=begun, EndTime=datetime.now(UTC), FilterExpression=service
-        )
-        return bool(found["TraceSummaries"])
+        def arrived(asked: dict[str, Any]) -> bool:
+            found = deployed.client("xray").get_trace_summaries(EndTime=datetime.now(UTC), **asked)
+            return bool(found["TraceSummaries"])
 
-    if not wait_until(arrived, TRACE_WAIT, pause=2):
-        raise CheckFailedError("no trace", f"one within {TRACE_WAIT} s")
+        if not wait_until(partial(arrived, asked), TRACE_WAIT, pause=2):
+            raise CheckFailedError(f"{name}: no trace", f"one within {TRACE_WAIT} s")
     return "arrived"

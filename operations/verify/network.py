@@ -10,12 +10,6 @@ from operations.verify.report import CheckFailedError, check, expect
 
 HTTPS, MYSQL = 443, 3306
 ANYWHERE = "0.0.0.0/0"
-CALLED = {
-    "Function": ("SecretsManager", "SystemsManager"),
-    "Rotation": ("SecretsManager",),
-    "Migration": ("SecretsManager",),
-}
-"""The endpoints that each function calls which reaches the database."""
 NOBODY = "255.255.255.255/32"
 """CDK's rule for a group without a way out: with no rule at all EC2 allows everything."""
 
@@ -41,7 +35,7 @@ def routes(deployed: Deployed) -> str:
         expect({table: found for table, found in targets.items() if found}, {}, "routes")
         expect(gateways, set(), "internet gateways")
         return f"{len(tables)} route tables, local routes only"
-    subnets = set(deployed.live["VpcConfig"]["SubnetIds"])
+    subnets = {subnet for live in deployed.live.values() for subnet in live["VpcConfig"]["SubnetIds"]}
     for table in tables:
         found = targets[table["RouteTableId"]]
         if subnets & {each.get("SubnetId") for each in table["Associations"]}:
@@ -55,19 +49,21 @@ def _target(route: dict[str, Any]) -> str:
     return str(ids[0]) if ids else "unknown"
 
 
-@check("Only the three functions reach the database, only on its port, and nothing admits an address range")
+@check("Only the functions that query the database reach it, only on its port, and nothing admits an address range")
 def security_groups(deployed: Deployed) -> str:
     """Each rule of each group of the VPC against the list of those that the architecture needs."""
+    endpoints = {"Rotation": ["SecretsManager"], "Migration": ["SecretsManager"]}
+    endpoints |= {name: ["SecretsManager", "SystemsManager"] for name in deployed.serving}
     groups = {
         group: name.partition("/")[2].removesuffix("SecurityGroup") or "Database"
         for name, group in deployed.physical_ids("AWS::EC2::SecurityGroup").items()
     }
     nat = deployed.settings.egress == "nat"
-    ways = [(function, MYSQL, "Database") for function in CALLED]
-    ways += [(function, HTTPS, endpoint) for function, called in CALLED.items() for endpoint in called if not nat]
+    ways = [(function, MYSQL, "Database") for function in endpoints]
+    ways += [(function, HTTPS, endpoint) for function, called in endpoints.items() for endpoint in called if not nat]
     expected = {f"into {to} tcp {port} from {source}" for source, port, to in ways}
     expected |= {f"out of {source} tcp {port} to {to}" for source, port, to in ways}
-    expected |= {f"out of {function} tcp {HTTPS} to {ANYWHERE}" for function in CALLED if nat}
+    expected |= {f"out of {function} tcp {HTTPS} to {ANYWHERE}" for function in endpoints if nat}
     found = {
         f"{way} {groups.get(group['GroupId'], group['GroupId'])} {_ports(rule)} {side} {peer}"
         for group in _of_vpc(deployed, "describe_security_groups", "SecurityGroups")

@@ -16,10 +16,11 @@ from operations.verify.report import CheckFailedError, check, expect
 def permissions(deployed: Deployed) -> str:
     """The deployed roles' policies against the table; one call for each role, resource and context."""
     client = deployed.client("iam")
-    named = _named(deployed)
     wrong = []
-    rows = sorted(DECISIONS, key=_request)
-    for (role, resource, _), group in groupby(rows, key=_request):
+    rows = [row for each in DECISIONS for row in each.of_each(deployed.serving)]
+    names = {role: _named(deployed, role) for role in {row.role for row in rows}}
+    for (role, resource, _), group in groupby(sorted(rows, key=_request), key=_request):
+        named = names[role]
         asked = {row.action: row for row in group}
         context = next(iter(asked.values())).context
         results = client.simulate_principal_policy(
@@ -44,8 +45,8 @@ def _request(row: Row) -> tuple[str, str, str]:
     return row.role, row.resource, str(sorted(row.context.items()))
 
 
-def _named(deployed: Deployed) -> dict[str, str]:
-    """What the names of the table stand for in this environment."""
+def _named(deployed: Deployed, role: str) -> dict[str, str]:
+    """What the names of the table stand for in this environment, for the role of one function."""
     region, account = deployed.region, deployed.account
     partition = deployed.secret_arn.split(":")[1]
 
@@ -53,13 +54,9 @@ def _named(deployed: Deployed) -> dict[str, str]:
         return f"arn:{partition}:{service}:{region}:{account}:{resource}"
 
     parameter = deployed.physical_ids("AWS::SSM::Parameter")["Service/AppConfig"]
-    log_group = deployed.physical_ids("AWS::Logs::LogGroup")["Service/FunctionLogGroup"]
+    logs = {name.partition("/")[2]: log for name, log in deployed.physical_ids("AWS::Logs::LogGroup").items()}
     functions = {name: arn("lambda", f"function:{function}") for name, function in deployed.functions.items()}
-    client = deployed.client("lambda")
-    roles = {
-        f"{name} role": client.get_function_configuration(FunctionName=deployed.functions[name])["Role"]
-        for name in ("Function", "Rotation", "Migration")
-    }
+    configuration = deployed.client("lambda").get_function_configuration(FunctionName=deployed.functions[role])
     return {
         "own secret": deployed.secret_arn,
         "schema's secret": deployed.secret_arns[1],
@@ -69,12 +66,12 @@ def _named(deployed: Deployed) -> dict[str, str]:
         "other parameter": arn("ssm", f"parameter/{deployed.settings.env}/other"),
         "key": deployed.key_arn,
         "interface": arn("ec2", "network-interface/eni-00000000000000000"),
-        "own log": arn("logs", f"log-group:{log_group}:*"),
+        "own log": arn("logs", f"log-group:{logs[f'{role}LogGroup']}:*"),
         "other log": arn("logs", "log-group:other:*"),
         "Secrets Manager": f"secretsmanager.{region}.amazonaws.com",
         "RDS": f"rds.{region}.amazonaws.com",
+        f"{role} role": configuration["Role"],
         **functions,
-        **roles,
     }
 
 
@@ -112,13 +109,7 @@ def variables(deployed: Deployed) -> str:
     client = deployed.client("lambda")
     for name, function in deployed.functions.items():
         configuration = client.get_function_configuration(FunctionName=function)
-        declared = {
-            variable
-            for template in deployed.templates.values()
-            for logical_id, resource in template["Resources"].items()
-            if resource["Type"] == "AWS::Lambda::Function" and logical_id[:-8] == name
-            for variable in resource["Properties"].get("Environment", {}).get("Variables", {})
-        }
+        declared = set(deployed.declared_functions.get(name, {}).get("Environment", {}).get("Variables", {}))
         there = configuration.get("Environment", {}).get("Variables", {})
         expect(sorted(set(there) - declared), [], f"{name}: variables that the stack does not set:")
         if there:

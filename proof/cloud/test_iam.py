@@ -14,7 +14,7 @@ from botocore import xform_name
 from local.cloud import ACCOUNT, LocalCloud
 from local.install import CLOUD
 from operations.commands import environment
-from operations.verify.decisions import DECISIONS, Row
+from operations.verify.decisions import DECISIONS, SERVING, Row
 from proof.cloud.roles import session_of_role
 
 REGION = "us-east-1"
@@ -27,7 +27,7 @@ def functions(cloud: LocalCloud) -> dict[str, dict[str, Any]]:
     return {
         name: next(each for each in found if each["Handler"] == handler)
         for name, handler in (
-            ("Function", "handler.lambda_handler"),
+            (SERVING, "handler.lambda_handler"),
             ("Rotation", "rotation.lambda_handler"),
             ("Migration", "migration.lambda_handler"),
         )
@@ -54,7 +54,7 @@ def named(cloud: LocalCloud, outputs: dict[str, str], functions: dict[str, dict[
         "other parameter name": "/dev/other",
         "key": secrets.describe_secret(SecretId=own)["KmsKeyId"],
         "interface": f"arn:aws:ec2:{REGION}:{ACCOUNT}:network-interface/eni-1",
-        "own log": f"{logs}:{functions['Function']['LoggingConfig']['LogGroup']}:*",
+        "own log": f"{logs}:{functions[SERVING]['LoggingConfig']['LogGroup']}:*",
         "other log": f"{logs}:other:*",
         "Secrets Manager": f"secretsmanager.{REGION}.amazonaws.com",
         "RDS": f"rds.{REGION}.amazonaws.com",
@@ -74,7 +74,7 @@ def _documents(cloud: LocalCloud, role: str) -> list[dict[str, Any]]:
     return documents
 
 
-@pytest.mark.parametrize("role", ["Function", "Rotation", "Migration"])
+@pytest.mark.parametrize("role", [SERVING, "Rotation", "Migration"])
 def test_an_evaluator_decides_each_request_as_the_table_does(
     cloud: LocalCloud, functions: dict[str, dict[str, Any]], named: dict[str, str], role: str
 ) -> None:

@@ -78,7 +78,7 @@ def test_a_check_notices_its_sabotage_and_that_it_was_put_back(cloud: LocalCloud
 @contextmanager
 def _live_version_with(deployed: Deployed, **configuration: object) -> Iterator[None]:
     """Give callers a version with another configuration."""
-    client, name = deployed.client("lambda"), deployed.functions["Function"]
+    client, name = deployed.client("lambda"), deployed.functions["ServingFunction"]
     before = client.get_function_configuration(FunctionName=name)
     version = client.get_alias(FunctionName=name, Name="live")["FunctionVersion"]
     client.update_function_configuration(FunctionName=name, **configuration)
@@ -96,14 +96,14 @@ def _live_version_with(deployed: Deployed, **configuration: object) -> Iterator[
 
 @sabotages("answer")
 def _a_version_that_cannot_start(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    variables = {**deployed.live["Environment"]["Variables"], "CREDS_PATH": ""}
+    variables = {**deployed.live["ServingFunction"]["Environment"]["Variables"], "CREDS_PATH": ""}
     with _live_version_with(deployed, Environment={"Variables": variables}):
         yield
 
 
 @sabotages("concurrency")
 def _with_less_concurrency(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    client, name = deployed.client("lambda"), deployed.functions["Function"]
+    client, name = deployed.client("lambda"), deployed.functions["ServingFunction"]
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=5)
     yield
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=10)
@@ -113,12 +113,12 @@ def _with_less_concurrency(cloud: LocalCloud, deployed: Deployed) -> Iterator[No
 def _connections_cut(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
     invoke = Deployed.invoke
 
-    def cut_and_invoke(self: Deployed) -> dict[str, Any]:
+    def cut_and_invoke(self: Deployed, serving: str) -> dict[str, Any]:
         with cloud.database_connection(self.secret_arn) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT id FROM information_schema.processlist WHERE user LIKE 'demoapp%'")
             for (thread,) in cursor.fetchall():
                 cursor.execute("CALL mysql.rds_kill(%s)", (thread,))
-        return invoke(self)
+        return invoke(self, serving)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Deployed, "invoke", cut_and_invoke)
@@ -180,7 +180,7 @@ def test_a_group_that_admits_more_ports_or_protocols_is_noticed(examine: Examine
         "IpProtocol": protocol,
         "FromPort": 3306,
         "ToPort": last,
-        "UserIdGroupPairs": [{"GroupId": groups["Service/FunctionSecurityGroup"]}],
+        "UserIdGroupPairs": [{"GroupId": groups["Service/ServingFunctionSecurityGroup"]}],
     }
     arguments = {"GroupId": groups["Database/SecurityGroup"], "IpPermissions": [rule]}
     deployed.client("ec2").authorize_security_group_ingress(**arguments)
@@ -207,7 +207,7 @@ def _an_open_endpoint(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
 @sabotages("subnets")
 def _public_addresses(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
     client = deployed.client("ec2")
-    subnet = deployed.live["VpcConfig"]["SubnetIds"][0]
+    subnet = deployed.live["ServingFunction"]["VpcConfig"]["SubnetIds"][0]
     client.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
     yield
     client.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": False})
@@ -260,7 +260,7 @@ def _an_open_secret(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
 
 @sabotages("permissions")
 def _a_policy_more(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    client, role = deployed.client("iam"), deployed.live["Role"].rpartition("/")[2]
+    client, role = deployed.client("iam"), deployed.live["ServingFunction"]["Role"].rpartition("/")[2]
     document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
     policy = client.create_policy(PolicyName="sabotage", PolicyDocument=json.dumps(document))["Policy"]["Arn"]
     client.attach_role_policy(RoleName=role, PolicyArn=policy)
@@ -271,7 +271,7 @@ def _a_policy_more(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
 
 @sabotages("public-access")
 def _anybody_invokes(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    client, name = deployed.client("lambda"), deployed.functions["Function"]
+    client, name = deployed.client("lambda"), deployed.functions["ServingFunction"]
     client.add_permission(FunctionName=name, StatementId="sabotage", Action="lambda:InvokeFunction", Principal="*")
     yield
     client.remove_permission(FunctionName=name, StatementId="sabotage")
@@ -279,7 +279,7 @@ def _anybody_invokes(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
 
 @sabotages("public-access")
 def _another_account_invokes(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    client, name = deployed.client("lambda"), deployed.functions["Function"]
+    client, name = deployed.client("lambda"), deployed.functions["ServingFunction"]
     permission = {"Action": "lambda:InvokeFunction", "Principal": "999999999999"}
     client.add_permission(FunctionName=name, StatementId="sabotage", **permission)
     yield
@@ -297,7 +297,7 @@ def _a_password(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
 
 @sabotages("alarms")
 def _a_silent_alarm(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    names = [deployed.physical_ids("AWS::CloudWatch::Alarm")["Monitoring/ConfigurationError"]]
+    names = [deployed.physical_ids("AWS::CloudWatch::Alarm")["Monitoring/ServingConfigurationError"]]
     deployed.client("cloudwatch").disable_alarm_actions(AlarmNames=names)
     yield
     deployed.client("cloudwatch").enable_alarm_actions(AlarmNames=names)
@@ -323,7 +323,10 @@ def _an_alarm_deleted(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
 
 @sabotages("logs")
 def _logs_for_ever(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    client, group = deployed.client("logs"), deployed.physical_ids("AWS::Logs::LogGroup")["Service/FunctionLogGroup"]
+    client, group = (
+        deployed.client("logs"),
+        deployed.physical_ids("AWS::Logs::LogGroup")["Service/ServingFunctionLogGroup"],
+    )
     client.delete_retention_policy(logGroupName=group)
     yield
     client.put_retention_policy(logGroupName=group, retentionInDays=90)
@@ -351,13 +354,13 @@ def test_the_engine_is_checked_where_it_is_one_of_rds(examine: Examine, monkeypa
     assert _only(CHECKS["engine"], examine()).status == UNCHECKED
     monkeypatch.setattr(Deployed, "is_aws", True)
     deployed = examine()
-    server = deployed.invoke()["answer"]["serverVersion"]
+    server = deployed.invoke("ServingFunction")["answer"]["serverVersion"]
     assert _only(CHECKS["engine"], deployed).status == FAILED  # RDS reports no such version.
     vars(deployed)["instance"] = {**deployed.instance, "EngineVersion": re.match(r"[0-9.]+", server)[0]}  # type: ignore[index]
     assert _only(CHECKS["engine"], deployed).status == FAILED  # It is not of the requested series either.
     deployed.settings = from_context({"engine_version": "9.7"})
     vars(deployed)["instance"] = {**deployed.instance, "EngineVersion": "9.7.4"}
-    monkeypatch.setattr(Deployed, "invoke", lambda _: {"answer": {"serverVersion": "9.7.4-R2"}})
+    monkeypatch.setattr(Deployed, "invoke", lambda *_: {"answer": {"serverVersion": "9.7.4-R2"}})
     assert _only(CHECKS["engine"], deployed).found == "MySQL 9.7.4-R2"
 
 
@@ -376,7 +379,7 @@ def test_the_subscription_is_checked_where_there_is_an_address(examine: Examine)
 def test_a_trace_is_waited_for_where_traces_are_kept(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _only(CHECKS["tracing"], examine()).status == UNCHECKED
     deployed = examine()
-    vars(deployed)["live"] = {**deployed.live, "TracingConfig": {"Mode": "PassThrough"}}
+    vars(deployed)["live"] = {"ServingFunction": {"TracingConfig": {"Mode": "PassThrough"}}}
     assert _only(CHECKS["tracing"], deployed).status == FAILED
     monkeypatch.setattr(Deployed, "is_aws", True)
     monkeypatch.setattr("operations.verify.monitoring.TRACE_WAIT", 0)
@@ -515,7 +518,7 @@ def test_an_older_layer_is_unchecked_with_what_moves_it_and_another_fails(
     examine: Examine, used: str, newest: str, pinned: str, status: str
 ) -> None:
     deployed = examine(**({"extension_layer_arn": pinned} if pinned else {}))
-    vars(deployed)["live"] = {**deployed.live, "Layers": [{"Arn": used}]}
+    vars(deployed)["live"] = {name: {**live, "Layers": [{"Arn": used}]} for name, live in deployed.live.items()}
     vars(deployed)["newest_layer"] = {"Value": newest}
     result = _only(CHECKS["extension"], deployed)
     assert result.status == status, result
@@ -531,7 +534,7 @@ def test_what_grows_old_or_ends_is_named(examine: Examine, monkeypatch: pytest.M
     check = LOUD_CHECKS["ageing"]
     assert _only(check, examine()).status == PASSED
     deployed = examine()
-    vars(deployed)["live"] = {**deployed.live, "Layers": [{"Arn": f"{LAYER}:1"}]}
+    vars(deployed)["live"] = {name: {**live, "Layers": [{"Arn": f"{LAYER}:1"}]} for name, live in deployed.live.items()}
     newer = {"Value": f"{LAYER}:2"}
     vars(deployed)["newest_layer"] = newer | _aged(LastModifiedDate=29)
     assert _only(check, deployed).status == PASSED
@@ -739,14 +742,17 @@ def test_a_loud_check_fails_when_an_invocation_does(
     examine: Examine, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     failure = {"answer": {"errorType": "QueryFailedError"}, "error": "Unhandled", "log": ""}
-    monkeypatch.setattr(Deployed, "invoke", lambda _: failure)
+    monkeypatch.setattr(Deployed, "invoke", lambda *_: failure)
     monkeypatch.setattr("operations.verify.loud.ANSWER_WAIT", 1)
     assert _only(LOUD_CHECKS[name], examine()).status == FAILED
 
 
 def test_calls_to_aws_are_counted(cloud: LocalCloud, examine: Examine) -> None:
     deployed = examine()
-    variables = {**deployed.live["Environment"]["Variables"], "PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED": "false"}
+    variables = {
+        **deployed.live["ServingFunction"]["Environment"]["Variables"],
+        "PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED": "false",
+    }
     with _live_version_with(deployed, Environment={"Variables": variables}):
         result = _only(LOUD_CHECKS["calls"], examine())
     assert result.status == FAILED

