@@ -36,7 +36,8 @@ async def gate(scope: Scope, receive: Callable[[], Any], send: Callable[[Any], A
         await _answer(send, 200, {}, b"")
         return
     is_response = scope["method"] == "PUT" and scope["path"].removeprefix(RESPONSE) in custom_resource._pending
-    if not is_response and not _claims_a_key(scope) and (refusal := _refusal(scope, b"")):
+    is_unsigned = is_response or (not _claims_a_key(scope) and _asks_itself(scope))
+    if not is_unsigned and not _claims_a_key(scope) and (refusal := _refusal(scope, b"")):
         await _answer(send, *refusal)  # Its body is not read.
         return
     parts = []
@@ -48,7 +49,7 @@ async def gate(scope: Scope, receive: Callable[[], Any], send: Callable[[Any], A
         parts.append(message.get("body", b""))
         more = message.get("more_body", False)
     body = b"".join(parts)
-    refusal = None if is_response else _refusal(scope, body)
+    refusal = None if is_unsigned else _refusal(scope, body)
     if refusal:
         await _answer(send, *refusal)
         return
@@ -96,6 +97,20 @@ def _failure(scope: Scope, headers: dict[str, str], query: dict[str, list[str]],
     return sigv4.header_signature_failure(
         parsed, credential.secret_access_key, scope["method"], raw_path, query, headers, body, presigned=presigned
     )
+
+
+def _asks_itself(scope: Scope) -> bool:
+    """Whether the request is for a route of an HTTP API that has an authoriser, which answers as API Gateway does.
+
+    On AWS a route without one serves everybody. Here it serves those with a key of this cloud.
+    """
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"), "")
+    called = app._parse_execute_api_url(host, scope["path"])
+    if not called:
+        return False
+    api, tentative_stage, path = called
+    stage, path = app._resolve_stage_and_path(api, tentative_stage, path)
+    return app._execute_api_authorization_type(api, stage, scope["method"], path) in ("AWS_IAM", "CUSTOM", "JWT")
 
 
 def _claims_a_key(scope: Scope) -> bool:
