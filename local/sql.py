@@ -31,7 +31,7 @@ def connect(cloud: LocalCloud, *, as_master: bool) -> "pymysql.Connection[Any]":
     def read(secret_id: str) -> dict[str, Any]:
         return dict(json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"]))
 
-    application = read(cloud.outputs("Dev-Service")["DatabaseSecretArn"])
+    application = read(cloud.outputs("Service")["DatabaseSecretArn"])
     login = read(application["masterarn"]) if as_master else application
     try:
         return pymysql.connect(

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from app import lasting_settings
 from operations.aws import listed, session
 from stacks.constructs.serving_function import ALIAS
 from stacks.settings import ENVIRONMENTS
@@ -49,9 +50,9 @@ class Environment:
     @cached_property
     def resources(self) -> list[dict[str, Any]]:
         """The resources of its stacks, as CloudFormation lists them."""
-        client, prefix = self.client("cloudformation"), ENVIRONMENTS[self.env].stack_prefix
+        client, prefix = self.client("cloudformation"), lasting_settings(self.env).stack_prefix
         stacks = listed(client, "describe_stacks", "Stacks")
-        names = [each["StackName"] for each in stacks if each["StackName"].startswith(prefix)]
+        names = [each["StackName"] for each in stacks if re.fullmatch(f"{prefix}[A-Za-z]+", each["StackName"])]
         found = [listed(client, "list_stack_resources", "StackResourceSummaries", StackName=name) for name in names]
         return [each for resources in found for each in resources if "PhysicalResourceId" in each]
 

@@ -15,7 +15,6 @@ from stacks.database import MYSQL, DatabaseStack, secrets_decryption
 from stacks.network import HTTPS, NetworkStack
 from stacks.settings import Settings, SettingsError
 
-
 MIGRATION_TIMEOUT: Final = cdk.Duration.minutes(10)
 """The migration function's timeout, for all migrations of one deploy."""
 

@@ -68,7 +68,7 @@ class Alarms:
     def __init__(self, cloud: LocalCloud, folder: Path) -> None:
         self.cloud = cloud
         self.folder = folder
-        self.outputs = cloud.outputs("Dev-Service")
+        self.outputs = cloud.outputs("Service")
         self.client = cloud.client("cloudwatch")
         self.function = self.outputs["FunctionName"]
         self.lambda_ = cloud.client("lambda")

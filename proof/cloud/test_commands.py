@@ -55,7 +55,7 @@ def test_up_leaves_a_cloud_that_any_client_finds_and_down_ends_it() -> None:
         assert cloud.is_running
         assert EXPORTS.stat().st_mode & 0o077 == 0
         shell = subprocess.run(["sh", "-ec", "\n".join(said)], env=environment(), capture_output=True, text=True)
-        assert "Dev-Service" in shell.stdout, shell.stderr
+        assert "demoApp-dev-Service" in shell.stdout, shell.stderr
         assert '{"stored": 1}' in shell.stdout, shell.stderr
         assert "hello" in shell.stdout.rpartition("created_at")[2], shell.stderr
     finally:

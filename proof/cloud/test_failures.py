@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from app import lasting_settings
 from local.cloud import CloudError, LocalCloud
 from local.tests.fixtures import assembly, local_cloud
 from operations.aws import invoke
@@ -41,10 +42,15 @@ def cloud(env: str) -> Iterator[LocalCloud]:
         yield cloud
 
 
+def _name(env: str, stack: str) -> str:
+    return f"{lasting_settings(env).stack_prefix}{stack}"
+
+
 def _failing(folder: Path, env: str, stack: str) -> Path:
     """A copy of an assembly in which the stack has one resource more, after all others, that cannot be created."""
     copy = copied(folder, folder.with_name(f"{folder.name}-{stack}-fails"))
-    file = copy / f"{env.capitalize()}-{stack}.template.json"
+    name = _name(env, stack)
+    file = copy / f"{name}.template.json"
     template = json.loads(file.read_text())
     others = list(template["Resources"])
     template["Resources"]["Last"] = {
@@ -55,7 +61,6 @@ def _failing(folder: Path, env: str, stack: str) -> Path:
     file.write_text(json.dumps(template))
     # The template's name in the bucket is its hash; CDK uploads none that is there.
     manifest = (copy / "manifest.json").read_text()
-    name = f"{env.capitalize()}-{stack}"
     before = json.loads(manifest)["artifacts"][name]["properties"]["stackTemplateAssetObjectUrl"].rpartition("/")[2]
     digest = before.removesuffix(".json")
     for other in (copy / "manifest.json", copy / f"{name}.assets.json"):
@@ -64,7 +69,7 @@ def _failing(folder: Path, env: str, stack: str) -> Path:
 
 
 def _deploy(cloud: LocalCloud, folder: Path, env: str, stack: str) -> None:
-    cloud.cdk("deploy", f"{env.capitalize()}-{stack}", "--exclusively", "--require-approval=never", f"--app={folder}")
+    cloud.cdk("deploy", _name(env, stack), "--exclusively", "--require-approval=never", f"--app={folder}")
 
 
 def _commands(heading: str, env: str, stack: str) -> str:
@@ -74,7 +79,7 @@ def _commands(heading: str, env: str, stack: str) -> str:
     *commands, last = block.strip().splitlines()
     assert last.startswith("make deploy ENV=")
     kept = "\n".join(line for line in commands if stack == "Database" or "modify-db-instance" not in line)
-    return re.sub("STACK=[A-Za-z]+-Database", f"STACK={env.capitalize()}-{stack}", kept)
+    return re.sub("STACK=[A-Za-z-]+-Database", f"STACK={_name(env, stack)}", kept)
 
 
 def _run(cloud: LocalCloud, commands: str) -> None:
@@ -93,7 +98,7 @@ def _wait_for_status(cloud: LocalCloud, env: str, stack: str, status: str) -> No
 
 
 def _status(cloud: LocalCloud, env: str, stack: str) -> str:
-    (found,) = cloud.client("cloudformation").describe_stacks(StackName=f"{env.capitalize()}-{stack}")["Stacks"]
+    (found,) = cloud.client("cloudformation").describe_stacks(StackName=_name(env, stack))["Stacks"]
     status: str = found["StackStatus"]
     return status
 

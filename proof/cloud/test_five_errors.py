@@ -22,7 +22,7 @@ def cloud() -> Iterator[LocalCloud]:
     with local_cloud("errors") as cloud:
         cloud.bootstrap()
         cloud.deploy("parameter_ttl=0", "secret_ttl=0")
-        wait_for_rotation(cloud, cloud.outputs("Dev-Service")["DatabaseSecretArn"])
+        wait_for_rotation(cloud, cloud.outputs("Service")["DatabaseSecretArn"])
         yield cloud
 
 
@@ -84,7 +84,7 @@ def test_a_key_error(
 
 
 def test_a_missing_permission(cloud: LocalCloud, invoked: Callable[[str], str]) -> None:
-    iam, outputs = cloud.client("iam"), cloud.outputs("Dev-Service")
+    iam, outputs = cloud.client("iam"), cloud.outputs("Service")
     configuration = cloud.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
     role = configuration["Role"].rpartition("/")[2]
     attached = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
@@ -99,7 +99,7 @@ def test_a_missing_permission(cloud: LocalCloud, invoked: Callable[[str], str]) 
 
 
 def test_a_wrong_secret(cloud: LocalCloud, invoked: Callable[[str], str]) -> None:
-    secrets, arn = cloud.client("secretsmanager"), cloud.outputs("Dev-Service")["DatabaseSecretArn"]
+    secrets, arn = cloud.client("secretsmanager"), cloud.outputs("Service")["DatabaseSecretArn"]
     before = secrets.get_secret_value(SecretId=arn)["SecretString"]
     for changed, sentence in (
         ({"password": "changed"}, "CredentialsRefusedError: database: access denied .*operation=connect.*errno=1045"),

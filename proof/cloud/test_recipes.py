@@ -44,7 +44,7 @@ def cloud(tree: Path) -> Iterator[LocalCloud]:
 
 @pytest.fixture(scope="module")
 def outputs(cloud: LocalCloud) -> dict[str, str]:
-    return dict(cloud.outputs("demoApp-dev-Service"))
+    return dict(cloud.outputs("Service"))
 
 
 @pytest.fixture

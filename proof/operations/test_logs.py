@@ -81,8 +81,8 @@ def test_each_line_has_its_function_and_the_last_error_of_each_is_known() -> Non
 @pytest.mark.parametrize(
     ("function", "name"),
     [
-        ("Dev-Service-Function76856677-E43459D6501B0", "Function"),
-        ("Dev-orders-Service-SmokeTestE1E0118C-1a2B3c", "SmokeTest"),
+        ("demoApp-dev-Service-ServingFunction76856677-E43459D6501B0", "ServingFunction"),
+        ("orders-pre-prod-Service-SmokeTestE1E0118C-1a2B3c", "SmokeTest"),
         ("mine", "mine"),
     ],
 )
