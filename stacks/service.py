@@ -73,7 +73,6 @@ class ServiceStack(cdk.Stack):
             network=self._network,
             database=self._database,
             parameter=self._parameter,
-            parameter_path=self._settings.config_path,
             steps=self._steps,
             description=description,
             handler=handler,

@@ -61,27 +61,24 @@ def _reuses_connection(log: str) -> bool:
 def extension(deployed: Deployed) -> str:
     """Of the version that callers invoke. AWS publishes new layers, and an unchanged function keeps the older."""
     pinned = deployed.settings.extension_layer_arn
-    asked = pinned or str(deployed.newest_layer["Value"])
-    for name, live in deployed.live.items():
-        layers = [each["Arn"] for each in live.get("Layers", [])]
-        if pinned:
-            expect(layers, [pinned], f"{name}: layers")
-        else:
-            expect([each.rpartition(":")[0] for each in layers], [asked.rpartition(":")[0]], f"{name}: layers")
+    layers = {name: [each["Arn"] for each in live.get("Layers", [])] for name, live in deployed.live.items()}
+    if pinned:
+        expect(layers, {name: [pinned] for name in layers}, "layers")
+        return pinned
+    newest = str(deployed.newest_layer["Value"])
+    for name, arns in layers.items():
+        expect([each.rpartition(":")[0] for each in arns], [newest.rpartition(":")[0]], f"{name}: layers")
     used, latest = layer_versions(deployed)
-    if not pinned and used < latest:
+    if used < latest:
         raise NotCheckableError(f"version {used}, and AWS's newest is {latest}: {deployed.move_layer}")
-    return asked
+    return newest
 
 
 def layer_versions(deployed: Deployed) -> tuple[int, int]:
     """Return the oldest version of the layer that callers get, and AWS's newest."""
-    used = min(_version(live["Layers"][0]["Arn"]) for live in deployed.live.values())
-    return used, _version(deployed.newest_layer["Value"])
-
-
-def _version(arn: str) -> int:
-    return int(arn.rpartition(":")[2])
+    used = [live["Layers"][0]["Arn"] for live in deployed.live.values()]
+    *versions, newest = (int(str(arn).rpartition(":")[2]) for arn in [*used, deployed.newest_layer["Value"]])
+    return min(versions), newest
 
 
 @check("Callers get one version, the newest that passed its smoke test")

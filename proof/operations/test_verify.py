@@ -534,7 +534,8 @@ def test_what_grows_old_or_ends_is_named(examine: Examine, monkeypatch: pytest.M
     check = LOUD_CHECKS["ageing"]
     assert _only(check, examine()).status == PASSED
     deployed = examine()
-    vars(deployed)["live"] = {name: {**live, "Layers": [{"Arn": f"{LAYER}:1"}]} for name, live in deployed.live.items()}
+    older = {"Layers": [{"Arn": f"{LAYER}:1"}]}
+    vars(deployed)["live"] = {name: {**live, **older} for name, live in deployed.live.items()}
     newer = {"Value": f"{LAYER}:2"}
     vars(deployed)["newest_layer"] = newer | _aged(LastModifiedDate=29)
     assert _only(check, deployed).status == PASSED
@@ -550,7 +551,7 @@ def test_what_grows_old_or_ends_is_named(examine: Examine, monkeypatch: pytest.M
         "after-call.lambda.GetFunctionConfiguration", lambda parsed, **_: parsed.update(State="Inactive")
     )
     found = _only(check, deployed).found
-    assert all(f"{name} is Inactive" in found for name in ("Function", "Rotation", "Migration", "SmokeTest"))
+    assert all(f"{name} is Inactive" in found for name in ("ServingFunction", "Rotation", "Migration", "SmokeTest"))
     monkeypatch.setattr("operations.verify.ageing.NOTICE", timedelta(days=36500))
     assert "a root certificate of RDS ends on 20" in _only(check, examine()).found
 

@@ -56,7 +56,6 @@ class ServingFunction(Construct):
         network: NetworkStack,
         database: DatabaseStack,
         parameter: ssm.IStringParameter,
-        parameter_path: str,
         steps: DeploySteps,
         description: str,
         handler: str,
@@ -94,7 +93,7 @@ class ServingFunction(Construct):
             ),
             environment={
                 "ENV": settings.env,
-                "APP_CONFIG_PATH": parameter_path,
+                "APP_CONFIG_PATH": settings.config_path,
                 "CREDS_PATH": database.secret.secret_arn,
             },
             # Explicit statements, because `grant_read` allows four actions and two, and the extension calls
