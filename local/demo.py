@@ -180,7 +180,7 @@ class Demo:
         configuration = self._lambda.get_function_configuration(FunctionName=self.outputs["FunctionName"])
         role = configuration["Role"].rpartition("/")[2]
         policies = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
-        policy = next(each for each in policies if "ServingFunctionPolicy" in each["PolicyName"])
+        policy = next(each for each in policies if "ServingPolicy" in each["PolicyName"])
         with self._step("take the function's policy away"):
             iam.detach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
             self._wait_until(lambda: bool(self._result()["error"]), PARAMETER_TTL + 5, "the cached value runs out")

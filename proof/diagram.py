@@ -37,7 +37,7 @@ def architecture(egress: str) -> Picture:
     ):
         picture.frame((left, 75, 360, 580), f"Private subnet {cidr}, {zone} zone", dashes="3 3")
 
-    picture.box((55, 112, 700, 118), "Serving function, in both subnets", *_actions(resources, "ServingFunction"))
+    picture.box((55, 112, 700, 118), "Serving function, in both subnets", *_actions(resources, "Serving"))
     picture.box((430, 172, 300, 58), "Parameters and Secrets extension", "local cache of both values", fill=STRONG)
     standby = "standby" if instance["MultiAZ"] else "none"
     picture.box((55, 395, 330, 68), "RDS for MySQL: primary", "TLS verified, encrypted at rest")
@@ -74,7 +74,7 @@ NAMES: Final = {
 """Of what the functions connect to, by its security group or address range."""
 Routes = dict[tuple[str, str], list[Point]]
 TO_DATABASE: Final[Routes] = {
-    ("ServingFunction", "SecurityGroup"): [(400, 230), (400, 378), (350, 378), (350, 395)],
+    ("Serving", "SecurityGroup"): [(400, 230), (400, 378), (350, 378), (350, 395)],
     ("Rotation", "SecurityGroup"): [(220, 500), (220, 463)],
     ("Migration", "SecurityGroup"): [(480, 500), (480, 482), (320, 482), (320, 463)],
 }
@@ -90,8 +90,8 @@ def _endpoints(picture: Picture, kinds: list[str]) -> Routes:
     picture.arrow("endpoint to Parameter Store", (510, 275), (510, 250), (803, 250), (803, 100), (835, 100))
     picture.arrow("endpoint to Secrets Manager", (745, 290), (815, 290), (815, 200), (835, 200))
     return TO_DATABASE | {
-        ("ServingFunction", "SystemsManager"): [(470, 230), (470, 275)],
-        ("ServingFunction", "SecretsManager"): [(660, 230), (660, 275)],
+        ("Serving", "SystemsManager"): [(470, 230), (470, 275)],
+        ("Serving", "SecretsManager"): [(660, 230), (660, 275)],
         ("Rotation", "SecretsManager"): [(55, 560), (47, 560), (47, 360), (270, 360), (270, 343)],
         ("Migration", "SecretsManager"): [(755, 560), (763, 560), (763, 325), (745, 325)],
     }
@@ -106,7 +106,7 @@ def _gateways(picture: Picture, settings: Settings, kinds: list[str]) -> Routes:
     picture.arrow("internet gateway to Parameter Store", (745, 285), (803, 285), (803, 100), (835, 100))
     picture.arrow("internet gateway to Secrets Manager", (745, 300), (815, 300), (815, 200), (835, 200))
     return TO_DATABASE | {
-        ("ServingFunction", "0.0.0.0/0"): [(470, 230), (470, 295), (355, 295)],
+        ("Serving", "0.0.0.0/0"): [(470, 230), (470, 295), (355, 295)],
         ("Rotation", "0.0.0.0/0"): [(55, 560), (47, 560), (47, 309), (65, 309)],
         ("Migration", "0.0.0.0/0"): [(755, 560), (763, 560), (763, 360), (270, 360), (270, 343)],
     }

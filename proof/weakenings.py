@@ -79,7 +79,7 @@ def _variables(**variables: str) -> Weaken:
     """Change the serving function's environment."""
 
     def weaken(template: Template) -> None:
-        for function in _resources(template, "Lambda::Function", "ServingFunction"):
+        for function in _resources(template, "Lambda::Function", "Serving"):
             function["Properties"]["Environment"]["Variables"].update(variables)
 
     return weaken
@@ -212,19 +212,19 @@ MUTANTS: dict[str, Weaken] = {
     "the extension logs at DEBUG": _variables(PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL="debug"),
     "a password is in an environment variable": _variables(DB_PASSWORD="known"),
     "the function may decrypt anything with the key": _statements(
-        "ServingFunction", lambda statement: statement.pop("Condition", None)
+        "Serving", lambda statement: statement.pop("Condition", None)
     ),
     "the rotation function may decrypt anything with the key": _statements(
         "Rotation", lambda statement: statement.pop("Condition", None)
     ),
-    "the function reads every secret": _more("ServingFunction", Action="secretsmanager:GetSecretValue", Resource="*"),
+    "the function reads every secret": _more("Serving", Action="secretsmanager:GetSecretValue", Resource="*"),
     "the function reads the master's": _more(
-        "ServingFunction",
+        "Serving",
         Action="secretsmanager:GetSecretValue",
         Resource={"Fn::GetAtt": ["I", "MasterUserSecret.SecretArn"]},
     ),
-    "the function reads every parameter": _more("ServingFunction", Action="ssm:GetParameter*", Resource="*"),
-    "the function writes secrets": _more("ServingFunction", Action="secretsmanager:PutSecretValue", Resource="arn:x"),
+    "the function reads every parameter": _more("Serving", Action="ssm:GetParameter*", Resource="*"),
+    "the function writes secrets": _more("Serving", Action="secretsmanager:PutSecretValue", Resource="arn:x"),
     "rotation may do anything with secrets": _more("Rotation", Action="secretsmanager:*", Resource="*"),
     "an alarm tells nobody": _drop("CloudWatch::Alarm", "AlarmActions"),
     "a failure class has no alarm": _remove("CloudWatch::Alarm", "TLSVerificationError"),

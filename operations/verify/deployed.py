@@ -104,13 +104,13 @@ class Deployed:
 
     @cached_property
     def functions(self) -> dict[str, str]:
-        """The functions' names, by name in the stacks: ServingFunction, Rotation, SmokeTest."""
+        """The functions' names, by name in the stacks: Serving, Rotation, SmokeTest."""
         found = self.physical_ids("AWS::Lambda::Function")
         return {name.partition("/")[2]: function for name, function in found.items()}
 
     @cached_property
     def serving(self) -> list[str]:
-        """The serving functions, those with an alias, by name in the stacks: ServingFunction is the first."""
+        """The serving functions, those with an alias, by name in the stacks: Serving is the first."""
         aliased = {arn.split(":")[-2] for arn in self.physical_ids("AWS::Lambda::Alias", "Service").values()}
         return [name for name, function in self.functions.items() if function in aliased]
 

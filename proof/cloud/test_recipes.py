@@ -63,7 +63,7 @@ def test_verify_finds_all_serving_functions(tree: Path, cloud: LocalCloud) -> No
     printed = run(tree, sys.executable, "-W", "ignore", "-m", "operations.verify", "dev", **cloud.variables)
     print(printed)
     assert " 0 failed, " in printed.splitlines()[-1]
-    names = "ServingFunction, ReportFunction, ApiFunction, InboxFunction, ForgetFunction"
+    names = "Serving, Report, Api, Inbox, Forget"
     assert f"✓ answer: {names}: database devDB over TLSv1.3" in printed
 
 

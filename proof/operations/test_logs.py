@@ -132,8 +132,8 @@ def test_logs_invoke_alarms_and_the_ways_to_the_database(cloud: LocalCloud) -> N
     assert '"errorType": "BadRequestError"' in invoked.stdout
     assert "answered in " in invoked.stdout
     assert "INFO invocation.finished" in invoked.stdout
-    logged = _run(cloud, "logs", FUNCTION="ServingFunction", SINCE="1h").stdout.splitlines()
-    assert any("Function  INFO invocation.finished" in line and "outcome=BadRequestError" in line for line in logged)
+    logged = _run(cloud, "logs", FUNCTION="Serving", SINCE="1h").stdout.splitlines()
+    assert any("Serving  INFO invocation.finished" in line and "outcome=BadRequestError" in line for line in logged)
     assert "Migration" in _run(cloud, "logs", SINCE="1h").stdout
     alarms = _run(cloud, "alarms").stdout
     assert "FunctionErrors: " in alarms

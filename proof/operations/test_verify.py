@@ -78,7 +78,7 @@ def test_a_check_notices_its_sabotage_and_that_it_was_put_back(cloud: LocalCloud
 @contextmanager
 def _live_version_with(deployed: Deployed, **configuration: object) -> Iterator[None]:
     """Give callers a version with another configuration."""
-    client, name = deployed.client("lambda"), deployed.functions["ServingFunction"]
+    client, name = deployed.client("lambda"), deployed.functions["Serving"]
     before = client.get_function_configuration(FunctionName=name)
     version = client.get_alias(FunctionName=name, Name="live")["FunctionVersion"]
     client.update_function_configuration(FunctionName=name, **configuration)
@@ -96,14 +96,14 @@ def _live_version_with(deployed: Deployed, **configuration: object) -> Iterator[
 
 @sabotages("answer")
 def _a_version_that_cannot_start(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    variables = {**deployed.live["ServingFunction"]["Environment"]["Variables"], "CREDS_PATH": ""}
+    variables = {**deployed.live["Serving"]["Environment"]["Variables"], "CREDS_PATH": ""}
     with _live_version_with(deployed, Environment={"Variables": variables}):
         yield
 
 
 @sabotages("concurrency")
 def _with_less_concurrency(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    client, name = deployed.client("lambda"), deployed.functions["ServingFunction"]
+    client, name = deployed.client("lambda"), deployed.functions["Serving"]
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=5)
     yield
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=10)
@@ -180,7 +180,7 @@ def test_a_group_that_admits_more_ports_or_protocols_is_noticed(examine: Examine
         "IpProtocol": protocol,
         "FromPort": 3306,
         "ToPort": last,
-        "UserIdGroupPairs": [{"GroupId": groups["Service/ServingFunctionSecurityGroup"]}],
+        "UserIdGroupPairs": [{"GroupId": groups["Service/ServingSecurityGroup"]}],
     }
     arguments = {"GroupId": groups["Database/SecurityGroup"], "IpPermissions": [rule]}
     deployed.client("ec2").authorize_security_group_ingress(**arguments)
@@ -207,7 +207,7 @@ def _an_open_endpoint(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
 @sabotages("subnets")
 def _public_addresses(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
     client = deployed.client("ec2")
-    subnet = deployed.live["ServingFunction"]["VpcConfig"]["SubnetIds"][0]
+    subnet = deployed.live["Serving"]["VpcConfig"]["SubnetIds"][0]
     client.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
     yield
     client.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": False})
@@ -260,7 +260,7 @@ def _an_open_secret(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
 
 @sabotages("permissions")
 def _a_policy_more(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    client, role = deployed.client("iam"), deployed.live["ServingFunction"]["Role"].rpartition("/")[2]
+    client, role = deployed.client("iam"), deployed.live["Serving"]["Role"].rpartition("/")[2]
     document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
     policy = client.create_policy(PolicyName="sabotage", PolicyDocument=json.dumps(document))["Policy"]["Arn"]
     client.attach_role_policy(RoleName=role, PolicyArn=policy)
@@ -271,7 +271,7 @@ def _a_policy_more(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
 
 @sabotages("public-access")
 def _anybody_invokes(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    client, name = deployed.client("lambda"), deployed.functions["ServingFunction"]
+    client, name = deployed.client("lambda"), deployed.functions["Serving"]
     client.add_permission(FunctionName=name, StatementId="sabotage", Action="lambda:InvokeFunction", Principal="*")
     yield
     client.remove_permission(FunctionName=name, StatementId="sabotage")
@@ -279,7 +279,7 @@ def _anybody_invokes(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
 
 @sabotages("public-access")
 def _another_account_invokes(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    client, name = deployed.client("lambda"), deployed.functions["ServingFunction"]
+    client, name = deployed.client("lambda"), deployed.functions["Serving"]
     permission = {"Action": "lambda:InvokeFunction", "Principal": "999999999999"}
     client.add_permission(FunctionName=name, StatementId="sabotage", **permission)
     yield
@@ -325,7 +325,7 @@ def _an_alarm_deleted(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
 def _logs_for_ever(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
     client, group = (
         deployed.client("logs"),
-        deployed.physical_ids("AWS::Logs::LogGroup")["Service/ServingFunctionLogGroup"],
+        deployed.physical_ids("AWS::Logs::LogGroup")["Service/ServingLogGroup"],
     )
     client.delete_retention_policy(logGroupName=group)
     yield
@@ -354,7 +354,7 @@ def test_the_engine_is_checked_where_it_is_one_of_rds(examine: Examine, monkeypa
     assert _only(CHECKS["engine"], examine()).status == UNCHECKED
     monkeypatch.setattr(Deployed, "is_aws", True)
     deployed = examine()
-    server = deployed.invoke("ServingFunction")["answer"]["serverVersion"]
+    server = deployed.invoke("Serving")["answer"]["serverVersion"]
     assert _only(CHECKS["engine"], deployed).status == FAILED  # RDS reports no such version.
     vars(deployed)["instance"] = {**deployed.instance, "EngineVersion": re.match(r"[0-9.]+", server)[0]}  # type: ignore[index]
     assert _only(CHECKS["engine"], deployed).status == FAILED  # It is not of the requested series either.
@@ -379,7 +379,7 @@ def test_the_subscription_is_checked_where_there_is_an_address(examine: Examine)
 def test_a_trace_is_waited_for_where_traces_are_kept(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _only(CHECKS["tracing"], examine()).status == UNCHECKED
     deployed = examine()
-    vars(deployed)["live"] = {"ServingFunction": {"TracingConfig": {"Mode": "PassThrough"}}}
+    vars(deployed)["live"] = {"Serving": {"TracingConfig": {"Mode": "PassThrough"}}}
     assert _only(CHECKS["tracing"], deployed).status == FAILED
     monkeypatch.setattr(Deployed, "is_aws", True)
     monkeypatch.setattr("operations.verify.monitoring.TRACE_WAIT", 0)
@@ -551,7 +551,7 @@ def test_what_grows_old_or_ends_is_named(examine: Examine, monkeypatch: pytest.M
         "after-call.lambda.GetFunctionConfiguration", lambda parsed, **_: parsed.update(State="Inactive")
     )
     found = _only(check, deployed).found
-    assert all(f"{name} is Inactive" in found for name in ("ServingFunction", "Rotation", "Migration", "SmokeTest"))
+    assert all(f"{name} is Inactive" in found for name in ("Serving", "Rotation", "Migration", "SmokeTest"))
     monkeypatch.setattr("operations.verify.ageing.NOTICE", timedelta(days=36500))
     assert "a root certificate of RDS ends on 20" in _only(check, examine()).found
 
@@ -751,7 +751,7 @@ def test_a_loud_check_fails_when_an_invocation_does(
 def test_calls_to_aws_are_counted(cloud: LocalCloud, examine: Examine) -> None:
     deployed = examine()
     variables = {
-        **deployed.live["ServingFunction"]["Environment"]["Variables"],
+        **deployed.live["Serving"]["Environment"]["Variables"],
         "PARAMETERS_SECRETS_EXTENSION_CACHE_ENABLED": "false",
     }
     with _live_version_with(deployed, Environment={"Variables": variables}):

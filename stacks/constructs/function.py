@@ -65,11 +65,13 @@ class LeastPrivilegeFunction(lambda_.Function):
         vpc: ec2.IVpc | None = None,
         **options: Unpack[FunctionOptions],
     ) -> None:
+        # CDK's id of what another construct is about, which is in no name.
+        name = "" if construct_id == "Default" else construct_id
         # Created beside the function, because the function's own scope exists only after super().
-        role = ExecutionRole(scope, f"{construct_id}Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        role = ExecutionRole(scope, f"{name}Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         log_group = logs.LogGroup(
             scope,
-            f"{construct_id}LogGroup",
+            f"{name}LogGroup",
             encryption_key=key,
             retention=logs.RetentionDays.THREE_MONTHS,
             removal_policy=settings.removal_policy,
@@ -78,7 +80,7 @@ class LeastPrivilegeFunction(lambda_.Function):
         # rotation function's role, and a policy of that role to the key.
         self.own_policy = role.policy = iam.ManagedPolicy(
             scope,
-            f"{construct_id}Policy",
+            f"{name}Policy",
             description="What the function is for, and its log.",
             roles=[role],
             statements=[
@@ -90,9 +92,9 @@ class LeastPrivilegeFunction(lambda_.Function):
         )
         security_group = vpc and ec2.SecurityGroup(
             scope,
-            f"{construct_id}SecurityGroup",
+            f"{name}SecurityGroup",
             vpc=vpc,
-            description=f"{construct_id} function",
+            description=f"{name or scope.node.id} function",
             allow_all_outbound=False,
         )
         super().__init__(
@@ -116,16 +118,16 @@ class LeastPrivilegeFunction(lambda_.Function):
         )
         self.own_log_group = log_group
         if vpc:
-            self._allow_interfaces(scope, role)
+            self._allow_interfaces(scope, name, role)
 
-    def _allow_interfaces(self, scope: Construct, role: iam.Role) -> None:
+    def _allow_interfaces(self, scope: Construct, name: str, role: iam.Role) -> None:
         """Allow Lambda to create the network interfaces, and deny the same calls to the code.
 
         https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html
         """
         self.interface_policy = iam.ManagedPolicy(
             scope,
-            f"{self.node.id}InterfacePolicy",
+            f"{name}InterfacePolicy",
             description="The network interfaces by which Lambda puts the function into the VPC.",
             roles=[role],
             statements=[
@@ -145,7 +147,7 @@ class LeastPrivilegeFunction(lambda_.Function):
         self.node.add_dependency(self.own_policy, self.interface_policy)
         iam.ManagedPolicy(
             scope,
-            f"{self.node.id}DenyPolicy",
+            f"{name}DenyPolicy",
             description="Keeps the function's own code from the calls that Lambda makes in its name.",
             roles=[role],
             statements=[

@@ -65,7 +65,7 @@ class ServingFunction(Construct):
         self.reserved_concurrency = reserved_concurrency if settings.reserved_concurrency else 0
         self.function = LeastPrivilegeFunction(
             self,
-            "Function",
+            "Default",
             settings=settings,
             # The description contains the pinned layer version. Otherwise pinning the version that is
             # already in use would make CDK request a new version of an unchanged function, which Lambda

@@ -31,11 +31,6 @@ def _page(alarm: dict[str, Any]) -> str:
     return str(alarm["AlarmDescription"].rpartition("/")[2].removesuffix(".md"))
 
 
-def _of_serving(templates: Templates) -> list[str]:
-    """How the alarms of the serving functions begin."""
-    return [name.removesuffix("Function") for name in templates.serving]
-
-
 def test_every_alarm_reaches_the_topic_and_names_its_page_of_the_runbook(templates: Templates) -> None:
     (topic,) = templates.resources("AWS::SNS::Topic")
     for name, alarm in _alarms(templates).items():
@@ -43,13 +38,13 @@ def test_every_alarm_reaches_the_topic_and_names_its_page_of_the_runbook(templat
         meaning, _, page = alarm["AlarmDescription"].partition(" Runbook: ")
         assert len(meaning.split()) > 2
         assert page == f"docs/runbook/{_page(alarm)}.md"
-        assert name in [f"{function}{_page(alarm)}" for function in ("", *_of_serving(templates))]
+        assert name in [f"{function}{_page(alarm)}" for function in ("", *templates.serving)]
 
 
 def test_every_serving_function_has_the_same_alarms(templates: Templates) -> None:
     pages = [
         sorted(_page(each) for name, each in _alarms(templates).items() if name == f"{function}{_page(each)}")
-        for function in _of_serving(templates)
+        for function in templates.serving
     ]
     assert {"FunctionErrors", "FunctionConcurrency", "RotationOverdue", *FAILURES} <= set(pages[0])
     assert pages == [pages[0]] * len(pages)
@@ -75,13 +70,13 @@ def test_the_runbooks_address_is_a_setting(synthesise: Callable[..., Templates])
 def test_each_failure_class_is_counted_from_the_log_and_alarms(templates: Templates) -> None:
     classes = {name for name in vars(errors) if name.endswith("Error")} - {"InvocationError", "BadRequestError"}
     assert set(FAILURES) == classes
-    for function in _of_serving(templates):
+    for function in templates.serving:
         filters = [
             each["Properties"]
             for name, each in templates.resources("AWS::Logs::MetricFilter").items()
             if name.startswith(function)
         ]
-        assert all(f"{function}FunctionLogGroup" in json.dumps(each["LogGroupName"]) for each in filters)
+        assert all(f"{function}LogGroup" in json.dumps(each["LogGroupName"]) for each in filters)
         (namespace,) = {each["MetricTransformations"][0]["MetricNamespace"] for each in filters}
         assert namespace.endswith(f"/{function}")
         patterns = {each["MetricTransformations"][0]["MetricName"]: each["FilterPattern"] for each in filters}
@@ -97,9 +92,7 @@ def test_a_bad_request_is_counted_and_is_in_no_alarm(templates: Templates) -> No
     alarms = templates.resources("AWS::CloudWatch::Alarm")
     assert "BadRequestError" not in json.dumps([each["Properties"].get("MetricName") for each in alarms.values()])
     errors_of_lambda = [name for name, each in alarms.items() if each["Properties"].get("MetricName") == "Errors"]
-    assert {name[:-8] for name in errors_of_lambda} > {
-        f"{function}FunctionErrors" for function in _of_serving(templates)
-    }
+    assert {name[:-8] for name in errors_of_lambda} > {f"{function}FunctionErrors" for function in templates.serving}
 
 
 def test_permanent_failures_alarm_on_the_first(templates: Templates) -> None:

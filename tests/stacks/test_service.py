@@ -19,7 +19,7 @@ from tests.conftest import Templates
 
 
 def _function(templates: Templates) -> dict[str, Any]:
-    return templates.functions["ServingFunction"]
+    return templates.functions["Serving"]
 
 
 def _in_vpc(templates: Templates) -> list[str]:
@@ -103,7 +103,7 @@ def test_each_serving_function_reads_one_parameter_and_one_secret_and_no_other(t
 
 
 def test_the_applications_function_may_do_this_and_nothing_else(templates: Templates) -> None:
-    assert {action for action, _ in _allowed(templates, "ServingFunction")} == {
+    assert {action for action, _ in _allowed(templates, "Serving")} == {
         "ssm:GetParameter",
         "secretsmanager:GetSecretValue",
         "kms:Decrypt",
@@ -269,7 +269,7 @@ def test_callers_invoke_an_alias_which_moves_after_its_smoke_test(templates: Tem
     outputs, versions = templates["Service"]["Outputs"], _versions(templates)
     for alias, each in templates.resources("AWS::Lambda::Alias").items():
         name = each["Properties"]["FunctionName"]["Ref"][:-8]
-        output = "FunctionName" if name == "ServingFunction" else f"{name}Name"
+        output = "FunctionName" if name == "Serving" else f"{name}FunctionName"
         assert json.dumps({"Ref": alias}) in json.dumps(outputs[output])
         (smoke_test,) = [
             step

@@ -62,8 +62,8 @@ def without(templates: Templates, synthesise: Callable[..., Templates]) -> Templ
 
 
 def test_it_is_there_with_a_concurrency_of_its_own(templates: Templates, without: Templates) -> None:
-    assert templates.serving == [*without.serving, "AnotherFunction"]
-    assert templates.functions["AnotherFunction"]["ReservedConcurrentExecutions"] == 3
+    assert templates.serving == [*without.serving, "Another"]
+    assert templates.functions["Another"]["ReservedConcurrentExecutions"] == 3
 
 
 def test_all_of_it_is_under_one_id(templates: Templates, without: Templates) -> None:
@@ -80,7 +80,7 @@ def test_a_bucket_grants_to_it_as_to_any_function(templates: Templates) -> None:
         for name, each in templates.resources("AWS::IAM::ManagedPolicy").items()
         if '"s3:GetObject*"' in str(each).replace("'", '"')
     ]
-    assert [name[:-8] for name in policies] == ["AnotherFunctionPolicy"]
+    assert [name[:-8] for name in policies] == ["AnotherPolicy"]
 
 
 def test_without_reserved_concurrency_the_second_reserves_none_either() -> None:
