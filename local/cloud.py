@@ -103,7 +103,7 @@ class LocalCloud:
             concurrency_limit: of the account.
             permission_delay: seconds until a changed policy holds, as on AWS.
             debug_port: where a debugger attaches to the serving function; 0 for none.
-            alarm_minute: seconds that a minute of an alarm's period takes.
+            alarm_minute: seconds that a minute of an alarm's period takes; 0 leaves all alarms as they are.
 
         Raises:
             CloudError: it does not answer within 30 seconds.

@@ -21,7 +21,7 @@ from local.monitoring.alarm import Rule
 from local.monitoring.expression import ExpressionError, Series, calculate
 
 MINUTE: Final = float(os.environ["LOCAL_ALARM_MINUTE"])
-"""Seconds for which a minute of an alarm's period lasts: 60, or fewer in a test."""
+"""Seconds for which a minute of an alarm's period lasts: 60, or fewer in a test; 0 for no evaluation."""
 
 logger = logging.getLogger("local.alarms")
 
@@ -41,7 +41,8 @@ def install() -> None:
     cloudwatch._store_datum = _store_in_order
     cloudwatch._put_metric_alarm = _put_alarm_of_expressions
     provisioners._cw_metric_alarm_record = _record_of_expressions
-    threading.Thread(target=_evaluate_each_minute, name="alarms", daemon=True).start()
+    if MINUTE:
+        threading.Thread(target=_evaluate_each_minute, name="alarms", daemon=True).start()
 
 
 class _Dimensions(dict[str, str]):
@@ -60,6 +61,8 @@ def _evaluate_each_minute() -> None:
 
 def _evaluate(alarm: Properties) -> None:
     """Bring an alarm's state up to date, and take the actions of a new one."""
+    if not MINUTE:
+        return
     missing = alarm.get("TreatMissingData") or "missing"
     periods = alarm.get("EvaluationPeriods", 1)
     breaching = alarm.get("DatapointsToAlarm") or periods

@@ -86,11 +86,12 @@ def _count(config: dict[str, Any], metric: str, value: float, unit: str = "Count
 
 
 def _acquire_or_count(function: dict[str, Any], config: dict[str, Any]) -> Any:
-    """A call without a free environment is throttled, and no invocation.
+    """A call without a free environment is throttled, and no invocation; versions share the function's.
 
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
     """
-    slot = _acquire_slot(function, config)
+    # The version that an alias chose has no reservation of its own: the function's counts.
+    slot = _acquire_slot(lambda_svc._functions.get(config["FunctionName"], function), config)
     if slot[0] is None:
         _count(config, "Throttles", 1)
     return slot

@@ -54,7 +54,8 @@ def install() -> None:
     rds._finish_instance_reboot = _fail_over
     rds._ACTION_MAP["DescribeOrderableDBInstanceOptions"] = _orderable_options
     rds._ACTION_MAP["DescribeDBMajorEngineVersions"] = _major_versions
-    threading.Thread(target=_count_connections, name="rds-metrics", daemon=True).start()
+    if MINUTE:
+        threading.Thread(target=_count_connections, name="rds-metrics", daemon=True).start()
 
 
 def _count_connections() -> None:
