@@ -26,8 +26,8 @@ class DatabaseUsers:
             InvocationError: as `Database.rows`, here and in each method.
         """
         self._database = database
-        # With ANSI_QUOTES, SHOW GRANTS would quote otherwise; and a lock must not outlive a client that is gone.
-        database.rows("SET SESSION sql_mode = '', wait_timeout = 60")
+        # With ANSI_QUOTES, SHOW GRANTS would quote otherwise.
+        database.rows("SET SESSION sql_mode = ''")
         found: dict[str, str] = dict(
             database.rows("SHOW VARIABLES WHERE Variable_name IN ('partial_revokes', 'lower_case_table_names')")
         )

@@ -93,18 +93,16 @@ class Rotation:
             code = error.response.get("Error", {}).get("Code", "")
             failure = DependencyUnavailableError(f"secret {secret_id}: Secrets Manager refused", step=step, code=code)
         except (BotoCoreError, TimeoutError) as error:
-            cause = type(error).__name__
-            failure = DependencyUnavailableError(
-                f"secret {secret_id}: Secrets Manager did not answer", step=step, cause=cause
-            )
+            facts = {"step": step, "cause": type(error).__name__}
+            failure = DependencyUnavailableError(f"secret {secret_id}: Secrets Manager did not answer", **facts)
         finally:
             self._database.close()
         # Raised here, because an exception raised in the except clause would contain the SDK's error, which
         # may quote what was received.
         if failure:
             raise failure
-        is_current = "AWSCURRENT" in stages
-        logger.info("rotation.step", extra={"step": step, "version_id": token, "already_current": is_current})
+        facts = {"step": step, "version_id": token}
+        logger.info("rotation.step", extra=facts | {"already_current": "AWSCURRENT" in stages})
 
     def _stages(self, secret_id: str, token: str) -> list[str]:
         """Return the new version's staging labels, which include AWSPENDING or AWSCURRENT."""
@@ -141,17 +139,12 @@ class Rotation:
 
     def _set_secret(self, secret_id: str, token: str) -> None:
         """Set the pending user's password in the database, and create the current user if it is missing."""
-        self._database.connect(self._credentials(self._environment.master_secret_id))
-        _, privileges = self._environment.users[secret_id]
-        users = DatabaseUsers(self._database, privileges)
-        # One at a time, and what is stored is read after that: a doubled invocation might else find a user idle that
-        # the first has made current meanwhile, and drop it. The name is not known long enough to be held on purpose.
-        (is_alone,) = self._database.query("SELECT GET_LOCK(%s, %s)", (token, str(int(self._deadline.remaining()) - 1)))
-        if not is_alone:
-            raise DependencyUnavailableError(f"secret {secret_id}: another invocation sets its password")
+        self._take_turn(token)
         current = self._current(secret_id)
         pending = self._pending(secret_id, token, current)
         self._make_history()
+        _, privileges = self._environment.users[secret_id]
+        users = DatabaseUsers(self._database, privileges)
         users.ensure(current["username"], current["password"], is_in_use=True)
         try:
             users.ensure(pending["username"], pending["password"], is_in_use=False)
@@ -160,6 +153,15 @@ class Rotation:
             if error.facts.get("errno") != REFUSED:
                 raise
         raise self._discarded(secret_id, token, ["the server's policy refuses the password"])
+
+    def _take_turn(self, token: str) -> None:
+        """Connect as the master, and wait for the others: none may find a user idle that another makes current."""
+        self._database.connect(self._credentials(self._environment.master_secret_id))
+        self._database.rows("SET SESSION wait_timeout = 60")  # The lock must not outlive a client that is gone.
+        seconds = str(int(self._deadline.remaining()) - 1)
+        (has_turn,) = self._database.query("SELECT GET_LOCK(%s, %s)", (token, seconds))
+        if not has_turn:
+            raise DependencyUnavailableError(f"version {token}: another invocation is at it", operation="lock")
 
     def _make_history(self) -> None:
         """Make the database of the migrations' history, as the master, if it is missing."""
@@ -178,9 +180,9 @@ class Rotation:
 
     def _finish_secret(self, secret_id: str, token: str) -> None:
         """Make the pending version the current one, in one atomic call."""
-        # Before the check: if another version is current by then, Secrets Manager refuses to move the label.
-        versions = self._ask("describe_secret", SecretId=secret_id)["VersionIdsToStages"]
+        self._take_turn(token)
         self._pending(secret_id, token, self._current(secret_id))
+        versions = self._ask("describe_secret", SecretId=secret_id)["VersionIdsToStages"]
         current = [version for version, stages in versions.items() if "AWSCURRENT" in stages]
         stage = {"VersionStage": "AWSCURRENT", "MoveToVersionId": token, "RemoveFromVersionId": current[0]}
         try:

@@ -1,6 +1,7 @@
 """Deploys that fail, that go elsewhere, and that are destroyed."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -9,6 +10,8 @@ import pytest
 import operations.aws
 from local.cloud import CloudError, LocalCloud
 from local.tests.fixtures import assembly, local_cloud
+from proof.conftest import edit
+from shared.frame import HEALTH
 
 
 def test_a_version_that_cannot_answer_fails_the_deploy_and_callers_keep_the_one_before(
@@ -38,6 +41,36 @@ def second_cloud() -> Iterator[LocalCloud]:
     with local_cloud("second") as cloud:
         cloud.bootstrap()
         yield cloud
+
+
+def test_a_function_whose_construct_was_renamed_is_tested_and_a_rollback_invokes_nothing(
+    second_cloud: LocalCloud, tree: Path
+) -> None:
+    """It is another function, whose versions begin at 1 again."""
+    second_cloud.deploy(assembly=assembly())
+    client, before = second_cloud.client("lambda"), second_cloud.outputs("Service")["FunctionName"]
+
+    def invoked() -> list[str]:
+        """The functions that have finished an invocation, one for each."""
+        printed, _ = second_cloud.function_log()
+        return [name for _, name, line in printed if "invocation.finished" in line or "migration.finished" in line]
+
+    started = len(invoked())
+    edit(tree / "stacks" / "service.py", '"Function",\n', '"Renamed",\n')
+    application = tree / "lambda_src" / "application.py"
+    right = application.read_text()
+    edit(application, "    return _sentence(config, database)[", "    return 1 // 0 or _sentence(config, database)[")
+    with pytest.raises(CloudError, match="ZeroDivisionError"):
+        second_cloud.deploy(root=tree)
+    (failed,) = set(invoked()[started:])
+    assert "Renamed" in failed
+    assert second_cloud.outputs("Service")["FunctionName"] == before
+    assert not operations.aws.invoke(client, before)["error"]
+    application.write_text(right)
+    second_cloud.deploy(root=tree)
+    after = second_cloud.outputs("Service")["FunctionName"]
+    answer = operations.aws.invoke(client, after, HEALTH)
+    assert (after != before, answer["error"], answer["version"]) == (True, "", "1")
 
 
 def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud: LocalCloud) -> None:

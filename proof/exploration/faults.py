@@ -69,13 +69,7 @@ FAULTS: Final = {
     ),
     "a late end of a rotation takes back the next one": Fault(
         "a late finishSecret",
-        {
-            '        versions = self._ask("describe_secret", SecretId=secret_id)["VersionIdsToStages"]\n'
-            "        self._pending(secret_id, token, self._current(secret_id))\n": (
-                "        self._pending(secret_id, token, self._current(secret_id))\n"
-                '        versions = self._ask("describe_secret", SecretId=secret_id)["VersionIdsToStages"]\n'
-            )
-        },
+        {'in one atomic call."""\n        self._take_turn(token)\n': 'in one atomic call."""\n'},
         "rotation.py",
     ),
 }

@@ -38,11 +38,13 @@ from proof.exploration.scheduler import (
 )
 from rotation import Rotation
 from shared.errors import ConfigurationError, InvocationError
+from shared.schema import HISTORY
 
 STEPS: Final = ("createSecret", "setSecret", "testSecret", "finishSecret")
+ESCAPED: Final = HISTORY.replace("_", "\\_")
 USERS: Final = ("demoapp", "demoapp_clone")
 GRANTS: Final = [
-    "GRANT SELECT ON `demoapp\\_history`.*",
+    f"GRANT SELECT ON `{ESCAPED}`.*",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON `dev\\_DB`.*",
     "GRANT USAGE ON *.*",
 ]
@@ -207,7 +209,7 @@ class Rotations:
             self._execute(
                 f"CREATE USER {user}@'%' IDENTIFIED BY '{word}' REQUIRE SSL",
                 f"GRANT SELECT, INSERT, UPDATE, DELETE ON `dev\\_DB`.* TO {user}@'%'",
-                f"GRANT SELECT ON `demoapp\\_history`.* TO {user}@'%'",
+                f"GRANT SELECT ON `{ESCAPED}`.* TO {user}@'%'",
             )
         self._execute(*scenario.before)
         if scenario.refuses:
