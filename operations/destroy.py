@@ -72,7 +72,7 @@ def _stack(client: Any, name: str) -> dict[str, Any] | None:
 
 
 def _unprotect(rds: Any, identifier: str) -> None:
-    with suppress(rds.exceptions.DBInstanceNotFoundFault):
+    with suppress(rds.exceptions.DBInstanceNotFoundFault):  # A stack that was rolled back.
         rds.modify_db_instance(DBInstanceIdentifier=identifier, DeletionProtection=False, ApplyImmediately=True)
 
 

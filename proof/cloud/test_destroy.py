@@ -3,13 +3,18 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from app import lasting_settings
 from local.cloud import LocalCloud
 from local.tests.fixtures import assembly, local_cloud
 from operations.commands import ROOT, environment
+from operations.destroy import DestroyError, destroy
+from proof.testbed import account
 
 
 @pytest.fixture
@@ -94,3 +99,31 @@ def test_a_protected_environment_is_destroyed_by_its_name_and_leaves_what_is_wri
 
 def _arn(cloud: LocalCloud, name: str) -> str:
     return str(cloud.client("secretsmanager").describe_secret(SecretId=name)["ARN"])
+
+
+def test_a_stack_that_is_left_is_named_with_what_holds_it() -> None:
+    """As EC2 answers while Lambda keeps its interfaces."""
+    reason = "resource sg-1 has a dependent object (Service: Ec2, Status Code: 400)"
+    event = {
+        "StackId": "id",
+        "EventId": "1",
+        "StackName": "demoApp-dev-Service",
+        "Timestamp": datetime.now(UTC),
+        "LogicalResourceId": "FunctionSecurityGroup",
+        "ResourceStatus": "DELETE_FAILED",
+        "ResourceStatusReason": reason,
+    }
+
+    def described(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        if asked["StackName"] == "demoApp-dev-Monitoring":
+            return account.refusal("ValidationError")
+        return {"Stacks": [account.stack("demoApp-dev-Service", "DELETE_FAILED") | {"StackId": "id"}]}
+
+    session = account.session(
+        cloudformation__DescribeStacks=described,
+        cloudformation__DeleteStack={},
+        cloudformation__DescribeStackEvents={"StackEvents": [event]},
+    )
+    with pytest.raises(DestroyError, match="demoApp-dev-Service is not deleted") as raised:
+        list(destroy(lasting_settings(), session))
+    assert f"FunctionSecurityGroup: {reason}" in str(raised.value)

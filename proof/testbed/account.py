@@ -122,7 +122,7 @@ def session(**changed: Answer) -> Any:
         answer = answers.get(name, refusal("AccessDeniedException", f"not authorized to perform: {name}"))
         answer = dict(answer(context["asked"]) if callable(answer) else answer)
         status = 400 if "Error" in answer else 200
-        if status == 200:
+        if status == 200 and model.output_shape:
             report = ParamValidator().validate(answer, model.output_shape)
             assert not report.has_errors(), f"{name}: {report.generate_report()}"
         return AWSResponse("", status, {}, None), {**answer, "ResponseMetadata": {"HTTPStatusCode": status}}
