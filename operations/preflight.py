@@ -206,7 +206,8 @@ class Preflight:
         ec2 = self._client("ec2")
         if "Network" in self._templates and self._status("Network") not in NEW:
             network = f"{self._settings.stack_prefix}Network"
-            return deployed_zones(self._client("cloudformation"), ec2, network)
+            if zones := deployed_zones(self._client("cloudformation"), ec2, network):
+                return zones
         chosen = self._settings.availability_zones
         return chosen.split(",") if chosen else zones_of_account(ec2)[:2]
 

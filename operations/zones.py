@@ -26,7 +26,9 @@ def deployed_zones(cloudformation: Any, ec2: Any, stack: str) -> list[str]:
     ids = {
         each["LogicalResourceId"]: each["PhysicalResourceId"]
         for each in resources
-        if each["ResourceType"] == "AWS::EC2::Subnet" and "Private" in each["LogicalResourceId"]
+        if each["ResourceType"] == "AWS::EC2::Subnet"
+        and "Private" in each["LogicalResourceId"]
+        and each["ResourceStatus"] != "DELETE_COMPLETE"
     }
     if not ids:
         return []

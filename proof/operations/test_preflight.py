@@ -246,6 +246,9 @@ def test_the_zones_are_those_with_a_default_subnet_and_a_deployed_network_does_n
     assert "would move the subnets from us-east-1e and us-east-1d to us-east-1a and us-east-1c" in found
     assert found.endswith('"context": {"dev": {"availability_zones": "us-east-1e,us-east-1d"}}')
     assert _faults(("availability_zones", "us-east-1e,us-east-1d"), **answers) == []
+    for each in resources:
+        each["ResourceStatus"] = "DELETE_COMPLETE"
+    assert _faults(**answers) == []
 
 
 def test_what_the_free_plan_refuses_is_named() -> None:
