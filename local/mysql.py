@@ -13,6 +13,7 @@ from typing import Final
 
 from local.certificates import Certificates
 from local.database_server import database_server
+from local.relay import HiddenSocket
 from operations.commands import CACHE
 from operations.waiting import comes_up
 
@@ -53,14 +54,24 @@ class MySQLServer:
     Args:
         folder: for its data; created again, and readable by the server's user only.
         certificates: of the server; copied, because the server's user cannot read the originals.
+        is_hidden: whether only `connect` reaches it (Linux), and no port does.
         options: further command-line options; --lower-case-table-names counts when the data is made.
         address: where it listens; another than 127.0.0.1 is its own, and has MySQL's port.
     """
 
-    def __init__(self, folder: Path, certificates: Certificates, *options: str, address: str = LOOPBACK) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        certificates: Certificates,
+        *options: str,
+        address: str = LOOPBACK,
+        is_hidden: bool = False,
+    ) -> None:
         self.folder = folder
         self.address = address
         self.port = 0 if address == LOOPBACK else PORT
+        self._is_hidden = is_hidden
+        self._socket: HiddenSocket | None = None
         self._certificates = certificates
         self._options = options
         self._lasting = [each for each in options if each.startswith("--lower-case-table-names")]
@@ -111,10 +122,10 @@ class MySQLServer:
             MySQLError: it does not answer within 30 seconds.
         """
         self.port = self.port or free_port()
+        self._socket = None
         command = [
             *self._command(),
-            f"--port={self.port}",
-            f"--bind-address={self.address}",
+            *(["--skip-networking"] if self._is_hidden else [f"--port={self.port}", f"--bind-address={self.address}"]),
             "--socket=s",  # A relative path, within the data folder: an absolute one may be too long for a socket.
             f"--pid-file={self.folder}/pid",
             *(f"--ssl-{name}={self.folder}/{name}.pem" for name in ("ca", "cert", "key")),
@@ -149,10 +160,22 @@ class MySQLServer:
         """Return the server's log so far."""
         return (self.folder / "log").read_text(errors="replace")
 
+    def connect(self) -> socket.socket:
+        """Return a connection to the server.
+
+        Raises:
+            OSError: it does not listen.
+        """
+        if not self._is_hidden:
+            return socket.create_connection((self.address, self.port), 0.5)
+        self._socket = self._socket or HiddenSocket(str(self.folder / "data" / "s"))
+        return self._socket.connect()
+
     def _answers(self) -> bool:
         """Return whether the server sends its greeting; a listening port may not be served yet."""
         try:
-            with socket.create_connection((self.address, self.port), 0.5) as connection:
+            with self.connect() as connection:
+                connection.settimeout(0.5)
                 return len(connection.recv(5)) == 5
         except OSError:
             return False

@@ -1,34 +1,98 @@
-"""Tells of local connections which user of this machine opened one, and how many a server has."""
+"""Tells of local connections whose they are, by user and by process, and how many a server has."""
 
+import ctypes
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 TABLE: Final = Path("/proc/net/tcp")
-"""Linux's table of connections. Other systems have none, and every user is accepted."""
+"""Linux's table of connections. Other systems have none: every user is accepted, and no process is told."""
 ESTABLISHED: Final = "01"
+_SET_CHILD_SUBREAPER: Final = 36
 
 
 def is_this_user(client: tuple[str, int], server: tuple[str, int]) -> bool:
     """Return whether this process's user opened the connection between the two IPv4 addresses."""
     if not TABLE.exists():
         return True
+    fields = _entry(client, server)
+    return bool(fields) and int(fields[7]) == os.geteuid()
+
+
+def adopt_orphans() -> None:
+    """Have descendants whose parents end become children of this process (prctl(2), Linux)."""
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def ancestors(client: tuple[str, int], server: tuple[str, int]) -> list[int] | None:
+    """Return the process that opened the connection and its ancestors, up to a child of this process.
+
+    Empty if no descendant of this process opened it, None if nobody has it any more. A descendant that hides what
+    it has open is taken for the one that did.
+    """
+    fields = _entry(client, server)
+    if not fields:
+        return None
+    parents = _descendants(os.getpid())
+    hidden: list[int] = []
+    for pid in parents:
+        try:
+            if any(_target(each) == f"socket:[{fields[9]}]" for each in Path(f"/proc/{pid}/fd").iterdir()):
+                return _line(pid, parents)
+        except PermissionError:
+            hidden = _line(pid, parents)
+        except FileNotFoundError:  # It has ended.
+            continue
+    return hidden
+
+
+def _entry(client: tuple[str, int], server: tuple[str, int]) -> list[str]:
+    """Return the table's fields of the client's end, or none."""
     ends = [_written(client), _written(server)]
-    for line in TABLE.read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[1:3] == ends:
-            return int(fields[7]) == os.geteuid()
-    return False
+    return next((fields for fields in _entries() if fields[1:3] == ends), [])
+
+
+def _entries() -> Iterator[list[str]]:
+    return (line.split() for line in TABLE.read_text().splitlines()[1:])
+
+
+def _descendants(ancestor: int) -> dict[int, int]:
+    """Return the parent of each descendant."""
+    found = {ancestor: 0}
+    parents = {}
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # It may have ended.
+            # The name before the state is in brackets, and may have spaces and brackets itself.
+            parents[int(each.parent.name)] = int(each.read_text().rpartition(")")[2].split()[1])
+    while new := {pid: parent for pid, parent in parents.items() if parent in found and pid not in found}:
+        found |= new
+    del found[ancestor]
+    return found
+
+
+def _line(pid: int, parents: dict[int, int]) -> list[int]:
+    line = [pid]
+    while line[-1] in parents:
+        line.append(parents[line[-1]])
+    return line[:-1]
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except FileNotFoundError:  # It has been closed.
+        return ""
 
 
 def connections(address: str, port: int) -> int | None:
     """Return how many connections a server at this IPv4 address has; None where the system does not say."""
     if not TABLE.exists():
         return None
-    rows = [line.split() for line in TABLE.read_text().splitlines()[1:]]
-    return sum(row[1] == _written((address, port)) and row[3] == ESTABLISHED for row in rows)
+    return sum(row[1] == _written((address, port)) and row[3] == ESTABLISHED for row in _entries())
 
 
 def _written(address: tuple[str, int]) -> str:

@@ -9,6 +9,7 @@ from hypercorn.config import Config
 from ministack.core import lambda_runtime, tls
 
 from local.ministack_patches import (
+    access,
     cloudformation,
     cloudwatch,
     drift,
@@ -18,6 +19,7 @@ from local.ministack_patches import (
     lambda_functions,
     limits,
     logs,
+    network,
     no_op_resources,
     rds,
     refusals,
@@ -31,7 +33,7 @@ async def _serve() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     config = Config()
-    config.bind = [f"127.0.0.1:{os.environ['GATEWAY_PORT']}"]
+    config.bind = [network.serve_gate(int(os.environ["GATEWAY_PORT"]))]
     config.certfile, config.keyfile = tls.resolve_tls_material()
     config.keep_alive_timeout = 75
     config.graceful_timeout = 0.2
@@ -49,6 +51,7 @@ async def _serve() -> None:
 if __name__ == "__main__":
     # Not ministack's main, which would also listen on port 443 as root.
     for part in (
+        access,
         cloudformation,
         cloudwatch,
         drift,
@@ -57,6 +60,7 @@ if __name__ == "__main__":
         lambda_functions,
         invocations,
         logs,
+        network,
         no_op_resources,
         rds,
         refusals,

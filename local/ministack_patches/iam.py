@@ -15,6 +15,8 @@ from ministack.core import iam_actions, iam_evaluator
 from ministack.services import iam, lambda_svc
 from ministack.services.cloudformation import provisioners
 
+from local.ministack_patches.network import keys_of_endpoint
+
 _action = iam_actions._lambda_action
 _extract_resource_arn = iam_actions.extract_resource_arn
 _execution_credentials = lambda_svc.execution_credentials
@@ -115,10 +117,10 @@ def _credentials_of_code(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _keys_of_code(credential: Any) -> dict[str, Any]:
-    """IAM's condition keys, with that of calls from a function's code, which ministack leaves out."""
+    """IAM's condition keys, with those of a function's code and of an endpoint, which ministack leaves out."""
     keys: dict[str, Any] = _principal_keys(credential)
     source = _source_functions.get(credential.access_key_id)
-    return keys | ({"lambda:sourcefunctionarn": source} if source else {})
+    return keys | keys_of_endpoint() | ({"lambda:sourcefunctionarn": source} if source else {})
 
 
 def _simulate(params: dict[str, Any]) -> Any:

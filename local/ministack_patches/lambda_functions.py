@@ -23,7 +23,7 @@ from ministack.services import lambda_svc, ssm
 from ministack.services.cloudformation import provisioners
 
 from local.certificates import Certificates
-from local.ministack_patches import Created, Properties
+from local.ministack_patches import Created, Properties, access, network
 from local.ministack_patches.refusals import check_concurrency
 from local.mysql import free_port
 from local.peer import is_this_user
@@ -40,6 +40,7 @@ DEBUG_PORT: Final = int(os.environ["LOCAL_DEBUG_PORT"])
 SERVING: Final = "handler.lambda_handler"
 ENDINGS: Final = {"Sandbox.Timedout": "timeout", "Runtime.ExitError": "error"}
 """What Lambda reports when it ends an environment, or finds it ended, by the error's type."""
+_IS_ROOT: Final = network.ENFORCED and os.geteuid() == 0
 ROOT_CERTIFICATES: Final = "shared/rds-root-certificates.pem"
 
 _create_function = provisioners._lambda_create
@@ -77,6 +78,7 @@ def _apply(name: str, props: Properties) -> None:
     function = lambda_svc._functions[name]
     function["config"]["VpcConfig"] = lambda_svc._vpc_config_with_id(props.get("VpcConfig"))
     function["config"]["KMSKeyArn"] = props.get("KmsKeyArn", "")
+    access.grant_variables(function["config"])
     function.pop("concurrency", None)
     if "ReservedConcurrentExecutions" in props:
         check_concurrency(name, int(props["ReservedConcurrentExecutions"]))
@@ -106,6 +108,7 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
     """One execution environment: the function's process and, with the layer, its extension's."""
 
     def __init__(self, func_name: str, config: dict[str, Any], code_zip: bytes) -> None:
+        self._deployed = config
         config = copy.deepcopy(config)
         logging_config = config.get("LoggingConfig") or {}
         config["Environment"] = config.get("Environment") or {}
@@ -116,11 +119,18 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
             # On AWS on-demand, or another of Lambda's values. Here errors may quote MySQL's own sentence.
             AWS_LAMBDA_INITIALIZATION_TYPE="local",
         )
+        config["Environment"]["Variables"].update(network.variables(config))
         is_debugged = bool(DEBUG_PORT) and config["Handler"] == SERVING
         if is_debugged:
             config["Timeout"] = AN_HOUR
         super().__init__(func_name, config, _prepared(code_zip, is_debugged=is_debugged))
         self._extension: subprocess.Popen[str] | None = None
+        network.environments.add(self)
+
+    @property
+    def pids(self) -> set[int]:
+        """The processes that it started."""
+        return {each.pid for each in (self._proc, self._extension) if each}
 
     def invoke(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run one invocation, after telling the extension of it, as Lambda does."""
@@ -150,6 +160,10 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
         record = {"requestId": request_id, "status": ENDINGS[failure], "errorType": failure}
         return "\n" + json.dumps({"time": lambda_svc._now_iso(), "type": "platform.report", "record": record})
 
+    def _spawn(self, *args: Any) -> None:
+        access.check_variables(self._deployed)
+        super()._spawn(*args)
+
     def _build_handler_class(self, *args: Any) -> Any:
         """The Runtime API's server: for this user alone, and without the 40 ms of Nagle's algorithm.
 
@@ -169,6 +183,7 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
     def _discard_tmpdir(self) -> None:
         """The last that ministack calls of an environment that it ends."""
         super()._discard_tmpdir()
+        network.environments.discard(self)
         self._stop_extension()
 
     def _stop_extension(self) -> None:
@@ -241,7 +256,9 @@ def _prepared(code_zip: bytes, *, is_debugged: bool) -> bytes:
     """
     authority = Certificates.within(RUN / "certificates").ca.read_bytes()
     authority = f"# {os.environ['MINISTACK_REGION']}\n".encode() + authority
-    start = [f'exec "{sys.executable}" -m awslambdaric "$_HANDLER"']
+    # Root's processes could take each other's descriptors.
+    drop = "setpriv --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace" if _IS_ROOT else ""
+    start = [f'exec {drop} "{sys.executable}" -m awslambdaric "$_HANDLER"']
     prepared = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(code_zip)) as source, zipfile.ZipFile(prepared, "w") as target:
         if is_debugged:
@@ -250,7 +267,7 @@ def _prepared(code_zip: bytes, *, is_debugged: bool) -> bytes:
                 *(f'ln -sf "{SOURCES / name}" "{name}"' for name in modules),
                 "rm -rf __pycache__ shared/__pycache__",  # Bytecode of the package is never checked.
                 f'export PYTHONPATH="$PWD:{ROOT}" PYTHONDONTWRITEBYTECODE=1 PYDEVD_RESOLVE_SYMLINKS=true',
-                f'exec "{sys.executable}" -Xfrozen_modules=off -m local.debugger {DEBUG_PORT} "$_HANDLER"',
+                f'exec {drop} "{sys.executable}" -Xfrozen_modules=off -m local.debugger {DEBUG_PORT} "$_HANDLER"',
             ]
         for entry in source.infolist():
             if not _is_readable(entry):

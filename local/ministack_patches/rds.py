@@ -18,10 +18,10 @@ from ministack.services import cloudwatch, rds, secretsmanager
 from ministack.services.cloudformation import provisioners
 
 from local.certificates import Certificates
-from local.ministack_patches import Created, Properties
+from local.ministack_patches import Created, Properties, network
 from local.ministack_patches.cloudwatch import MINUTE
 from local.ministack_patches.refusals import check_instance_delete, check_instance_update
-from local.mysql import LOOPBACK, MySQLServer
+from local.mysql import LOOPBACK, PORT, MySQLServer
 from local.peer import connections
 
 RUN: Final = Path(os.environ["LOCAL_RUN"])
@@ -41,6 +41,8 @@ _OFFERED_CLASSES: Final = re.compile(r"db\.(t3|t4g|m[67]g|r[67]g)\.(micro|small|
 
 _instance_fields = rds._instance_xml
 _servers: dict[str, MySQLServer] = {}
+_listeners: dict[str, network.Listener] = {}
+"""Where each server is reached from, when the network's rules are enforced."""
 
 
 def install() -> None:
@@ -83,15 +85,20 @@ def _create(logical_id: str, props: Properties, stack: str) -> Created:
     record = rds._instances[identifier]
     taken = {each.address for each in _servers.values()}
     address = LOOPBACK if OWN_ADDRESS in taken else OWN_ADDRESS
-    certificates = Certificates.within(RUN / "certificates")
-    server = MySQLServer(RUN / identifier, certificates, *_options(props), address=address)
+    options, certificates = _options(props), Certificates.within(RUN / "certificates")
+    server = MySQLServer(RUN / identifier, certificates, *options, address=address, is_hidden=network.ENFORCED)
     server.create(record["DBName"], record["MasterUsername"], password)
     _servers[identifier] = server
+    if network.ENFORCED:
+        _listeners[identifier] = network.database_listener(identifier, server, int(props.get("Port", PORT)))
+        _listeners[identifier].tls_only = "--require-secure-transport=ON" in options
     record["Endpoint"] |= {"Address": address, "Port": server.port}
     attributes |= {"Endpoint.Address": address, "Endpoint.Port": str(server.port)}
     if props.get("ManageMasterUserPassword") in (True, "true"):
         value = {"username": record["MasterUsername"], "password": password}
         arn = secretsmanager.create_secret_in_process(f"rds!db-{new_uuid()}", json.dumps(value))
+        _, secret = secretsmanager._resolve(arn)
+        secret["KmsKeyId"] = props.get("MasterUserSecret", {}).get("KmsKeyId")
         record["MasterUserSecret"] = {"SecretArn": arn, "SecretStatus": "active"}
         attributes["MasterUserSecret.SecretArn"] = arn
     return identifier, attributes
@@ -110,6 +117,8 @@ def _delete(physical_id: str, props: Properties) -> None:
     managed: dict[str, Any] = rds._instances.get(physical_id, {}).get("MasterUserSecret", {})
     _delete_record(physical_id, props)
     server = _servers.pop(physical_id, None)
+    if listener := _listeners.pop(physical_id, None):
+        listener.close()
     if server:
         server.kill()
     if managed:
@@ -134,9 +143,14 @@ def _instance_with_secret(record: dict[str, Any]) -> str:
 def _fail_over(instance: dict[str, Any], cluster: object) -> None:
     """A reboot ends the server and, after a while, starts it on its data, under the same name and port."""
     server = _servers[instance["DBInstanceIdentifier"]]
+    listener = _listeners.get(instance["DBInstanceIdentifier"])
+    if listener:
+        listener.close()
     server.stop()
     time.sleep(FAILOVER)
     server.start()
+    if listener:
+        listener.open()
     instance["DBInstanceStatus"] = "available"
 
 

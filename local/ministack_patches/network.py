@@ -1,0 +1,287 @@
+"""The network of the functions: what security groups, routes and endpoints let through; ministack only records them.
+
+A function's connections come in at listeners of this process, which is told by `local.peer` whose they are. One that
+is allowed is carried on by `local.relay`; one that is not hangs, as on AWS. Behind the listeners are Unix sockets
+without a file. This patch can go when ministack has a network.
+"""
+
+import itertools
+import os
+import socket
+import threading
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import cache, partial
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
+
+import botocore.session
+from hypercorn.asyncio import run as hypercorn_run
+from ministack.services import ec2, rds
+
+from local.mysql import LOOPBACK, MySQLServer, free_port
+from local.peer import TABLE, adopt_orphans, ancestors
+from local.relay import HiddenSocket, Relay, keep_private
+from local.security_groups import Interface, may_open
+
+ENFORCED: Final = TABLE.exists()
+"""Whether the process at the other end can be told; without it every connection is let through."""
+INTERNET: Final = Interface("203.0.113.1")
+"""Any address outside the VPC (RFC 5737)."""
+
+
+environments: set[Any] = set()
+"""Each `ExecutionEnvironment` that there is."""
+passed: ContextVar[str] = ContextVar("the id of the endpoint that a request passed, or nothing", default="")
+_numbers = itertools.count()
+_passed: dict[bytes, str] = {}
+"""By the name of the relay's end of each connection on its way to the gate."""
+
+
+class Listener:
+    """Listens on a port of this machine alone, and has what is allowed relayed.
+
+    Args:
+        port: where.
+        address: where, of 127.0.0.0/8.
+        admit: gets the function's configuration, None for an operator; returns what it opens, or None to hang.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        admit: Callable[[dict[str, Any] | None], Callable[[], socket.socket] | None],
+        address: str = LOOPBACK,
+    ) -> None:
+        self.port = port
+        self.tls_only = False
+        self._admit = admit
+        self._address = address
+        self.open()
+
+    def open(self) -> None:
+        """Accept connections."""
+        self._socket = socket.create_server((self._address, self.port), backlog=128)
+        threading.Thread(target=self._accept, args=(self._socket,), daemon=True).start()
+
+    def close(self) -> None:
+        """Refuse them."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                client, address = listening.accept()
+            except OSError:  # Closed.
+                return
+            with client, suppress(OSError):  # Neither end may be there any more.
+                self._relay(client, address)
+
+    def _relay(self, client: socket.socket, address: tuple[str, int]) -> None:
+        line = ancestors(address, client.getsockname())
+        if line is None:
+            return
+        config = next((each.config for each in list(environments) if each.pids & {*line}), None)
+        upstream = self._admit(config) if config or not line else None
+        if not upstream:
+            print(f"network: a connection to port {self.port} hangs", config and config["FunctionName"], flush=True)
+            _relay().carry(client, None)
+            return
+        with upstream() as connected:
+            _relay().carry(client, connected, tls=self.tls_only)
+
+
+def install() -> None:
+    """Start what carries connections, and have the gate told whose they are."""
+    if ENFORCED:
+        keep_private()
+        adopt_orphans()
+        ec2._ACTION_MAP["ModifyVpcEndpoint"] = _modify_endpoint
+        ec2._strip_descriptions = _comparable
+        hypercorn_run.TCPServer = _Server
+        _relay()
+
+
+class _Server(hypercorn_run.TCPServer):
+    async def run(self) -> None:
+        passed.set(_passed.pop(self.writer.get_extra_info("peername"), ""))
+        await super().run()
+
+
+def serve_gate(port: int) -> str:
+    """Listen for operators and functions on the port; return what Hypercorn is to serve."""
+    if not ENFORCED:
+        print("network: groups, routes and endpoints are not enforced: no process is told here", flush=True)
+        return f"127.0.0.1:{port}"
+    Listener(port, partial(_to_aws, service=""))
+    return f"fd://{_gate()[0].fileno()}"
+
+
+@cache
+def _gate() -> tuple[socket.socket, HiddenSocket]:
+    """Where Hypercorn listens, and how it is reached."""
+    gate = socket.socket(socket.AF_UNIX)
+    gate.bind("gate")
+    gate.listen(128)
+    return gate, HiddenSocket("gate")
+
+
+@cache
+def _relay() -> Relay:
+    return Relay()
+
+
+def _to_aws(config: dict[str, Any] | None, service: str) -> Callable[[], socket.socket] | None:
+    """Open the gate for a function: by the service's endpoint, or over the internet; or not at all."""
+    if service and not config:
+        raise PermissionError(f"the address of {service} is for functions")
+    endpoint_id = ""
+    if config and _is_inside(config):
+        endpoint = _endpoint(config["VpcConfig"], service)
+        target = INTERNET
+        if endpoint:
+            endpoint_id = endpoint["VpcEndpointId"]
+            target = _interface(endpoint_id, endpoint["SubnetIds"], endpoint["SecurityGroupIds"])
+        if not (endpoint or _has_internet(config["VpcConfig"])) or not _may_open(config, target, 443):
+            return None
+
+    def connect() -> socket.socket:
+        name = b"\0%d-%d" % (os.getpid(), next(_numbers))
+        _passed[name] = endpoint_id
+        return _gate()[1].connect(name)
+
+    return connect
+
+
+def database_listener(identifier: str, server: MySQLServer, port: int) -> Listener:
+    """Listen for an instance, and open its server to who may reach the port; a function outside its VPC may not."""
+
+    def admit(config: dict[str, Any] | None) -> Callable[[], socket.socket] | None:
+        instance = rds._instances[identifier]
+        network = instance["DBSubnetGroup"]
+        subnets = [each["SubnetIdentifier"] for each in network["Subnets"]]
+        groups = [each["VpcSecurityGroupId"] for each in instance["VpcSecurityGroups"]]
+        is_near = config and _is_inside(config) and config["VpcConfig"]["VpcId"] == network["VpcId"]
+        if config and not (is_near and _may_open(config, _interface(identifier, subnets, groups), port)):
+            return None
+        return server.connect
+
+    return Listener(server.port, admit, server.address)
+
+
+def variables(config: dict[str, Any]) -> dict[str, str]:
+    """The address of each service with an endpoint in the function's VPC, as the SDK takes it."""
+    given = {}
+    for endpoint in ec2._vpc_endpoints.values() if ENFORCED and _is_inside(config) else ():
+        name = endpoint["ServiceName"].rpartition(".")[2]
+        if name not in _services:
+            _services[name] = Listener(free_port(), partial(_to_aws, service=name))
+        with suppress(botocore.exceptions.UnknownServiceError):
+            service = _session.get_service_model(name).service_id.hyphenize().replace("-", "_").upper()
+            given[f"AWS_ENDPOINT_URL_{service}"] = f"https://127.0.0.1:{_services[name].port}"
+    return given
+
+
+_services: dict[str, Listener] = {}
+_session = botocore.session.get_session()
+
+
+def _is_inside(config: dict[str, Any]) -> bool:
+    return bool((config.get("VpcConfig") or {}).get("SubnetIds"))
+
+
+def _may_open(config: dict[str, Any], target: Interface, port: int) -> bool:
+    network = config["VpcConfig"]
+    source = _interface(config["FunctionName"], network["SubnetIds"], network["SecurityGroupIds"])
+    lists = {name: [each["Cidr"] for each in found["Entries"]] for name, found in ec2._prefix_lists.items()}
+    return may_open(source, target, port, dict(ec2._security_groups.items()), lists)
+
+
+def _interface(owner: str, subnets: list[str], groups: list[str]) -> Interface:
+    """A network interface in the first subnet, with an address that stays the same.
+
+    AWS keeps a subnet's first four addresses and the last
+    (https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html).
+    """
+    subnet = ip_network(ec2._subnets[subnets[0]]["CidrBlock"])
+    return Interface(str(subnet[4 + zlib.crc32(owner.encode()) % (subnet.num_addresses - 5)]), frozenset(groups))
+
+
+def _endpoint(network: dict[str, Any], service: str) -> dict[str, Any] | None:
+    """The endpoint to which the service's name resolves in the function's VPC.
+
+    Only with private DNS, for which the VPC needs both of its DNS attributes
+    (https://docs.aws.amazon.com/vpc/latest/privatelink/privatelink-access-aws-services.html).
+    """
+    vpc = ec2._vpcs.get(network["VpcId"], {})
+    for endpoint in ec2._vpc_endpoints.values():
+        is_private = endpoint.get("PrivateDnsEnabled") in (True, "true") and endpoint["VpcEndpointType"] == "Interface"
+        has_names = vpc.get("EnableDnsSupport", True) and vpc.get("EnableDnsHostnames", False)
+        if endpoint["VpcId"] == network["VpcId"] and endpoint["ServiceName"].endswith(f".{service}") and is_private:
+            return endpoint if has_names else None
+    return None
+
+
+def _has_internet(network: dict[str, Any]) -> bool:
+    """Whether the function's subnet has a route to a NAT gateway, and that one's to an internet gateway of the VPC.
+
+    A function has no public address, so that an internet gateway alone is none
+    (https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc-internet.html).
+    """
+    gateway = ec2._nat_gateways.get(_route(network["SubnetIds"][0]).get("NatGatewayId", ""))
+    if not gateway or gateway["State"] != "available":
+        return False
+    internet = ec2._internet_gateways.get(_route(gateway["SubnetId"]).get("GatewayId", ""), {"Attachments": []})
+    return any(each["VpcId"] == network["VpcId"] for each in internet["Attachments"])
+
+
+def _route(subnet: str) -> dict[str, Any]:
+    """The most specific route of the subnet's table to the internet, or of the VPC's main table.
+
+    https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Route_Tables.html
+    """
+    tables = [each for each in ec2._route_tables.values() if each["VpcId"] == ec2._subnets[subnet]["VpcId"]]
+    found = [each for each in tables if any(of.get("SubnetId") == subnet for of in each["Associations"])]
+    found = found or [each for each in tables if any(of.get("Main") for of in each["Associations"])]
+    routes = [each for table in found for each in table["Routes"] if each.get("DestinationCidrBlock")]
+    fitting = [each for each in routes if ip_address(INTERNET.address) in ip_network(each["DestinationCidrBlock"])]
+    return max(fitting, key=lambda each: ip_network(each["DestinationCidrBlock"]).prefixlen, default={})
+
+
+def keys_of_endpoint() -> dict[str, str]:
+    """IAM's condition keys of a request that passed an endpoint.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-sourcevpce
+    """
+    endpoint = ec2._vpc_endpoints.get(passed.get())
+    return {"aws:sourcevpce": endpoint["VpcEndpointId"], "aws:sourcevpc": endpoint["VpcId"]} if endpoint else {}
+
+
+_modify = ec2._modify_vpc_endpoint
+_strip_descriptions = ec2._strip_descriptions
+
+
+def _comparable(rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule as EC2 compares it: without descriptions, and with a group's id for the group."""
+    compared: dict[str, Any] = _strip_descriptions(rule)
+    for name, key in (("UserIdGroupPairs", "GroupId"), ("PrefixListIds", "PrefixListId")):
+        compared[name] = [each.get(key) for each in rule.get(name, [])]
+    return compared
+
+
+def _modify_endpoint(params: dict[str, Any]) -> Any:
+    """With the groups, and private DNS, which ministack passes over.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyVpcEndpoint.html
+    """
+    endpoint = ec2._vpc_endpoints.get(ec2._p(params, "VpcEndpointId"))
+    if endpoint:
+        removed = ec2._parse_member_list(params, "RemoveSecurityGroupId")
+        added = ec2._parse_member_list(params, "AddSecurityGroupId")
+        endpoint["SecurityGroupIds"] = [each for each in endpoint["SecurityGroupIds"] if each not in removed] + added
+        endpoint["PrivateDnsEnabled"] = ec2._p(params, "PrivateDnsEnabled") or endpoint.get("PrivateDnsEnabled", False)
+    return _modify(params)
