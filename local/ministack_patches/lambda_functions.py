@@ -8,6 +8,7 @@ Python functions in AWS's runtime, with extensions.
 
 import copy
 import io
+import itertools
 import json
 import os
 import stat
@@ -43,6 +44,7 @@ ENDINGS: Final = {"Sandbox.Timedout": "timeout", "Runtime.ExitError": "error"}
 _IS_ROOT: Final = network.ENFORCED and os.geteuid() == 0
 ROOT_CERTIFICATES: Final = "shared/rds-root-certificates.pem"
 
+_turns = itertools.count()
 _create_function = provisioners._lambda_create
 _update_function = provisioners._lambda_update
 _public_parameter = ssm._public_parameter
@@ -120,6 +122,10 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
             AWS_LAMBDA_INITIALIZATION_TYPE="local",
         )
         config["Environment"]["Variables"].update(network.variables(config))
+        if subnets := (config.get("VpcConfig") or {}).get("SubnetIds"):
+            # AWS spreads environments over the subnets: the first of them is this one's.
+            turn = next(_turns) % len(subnets)
+            config["VpcConfig"]["SubnetIds"] = subnets[turn:] + subnets[:turn]
         is_debugged = bool(DEBUG_PORT) and config["Handler"] == SERVING
         if is_debugged:
             config["Timeout"] = AN_HOUR

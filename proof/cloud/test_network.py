@@ -6,10 +6,12 @@ import textwrap
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
+from app import lasting_settings
 from local.cloud import LocalCloud
 from local.peer import TABLE
 
@@ -45,7 +47,7 @@ Probe = Callable[..., Any]
 def probe(cloud: LocalCloud, name: str, groups: list[str] | None) -> Iterator[Probe]:
     """A function that runs what it is sent; in the serving function's subnets if it has groups, else outside."""
     client = cloud.client("lambda")
-    serving = client.get_function_configuration(FunctionName=cloud.outputs("Dev-Service")["FunctionName"])
+    serving = client.get_function_configuration(FunctionName=cloud.outputs("Service")["FunctionName"])
     archive = io.BytesIO()
     module = zipfile.ZipInfo("probe.py")
     module.external_attr = 0o644 << 16
@@ -75,7 +77,7 @@ def probe(cloud: LocalCloud, name: str, groups: list[str] | None) -> Iterator[Pr
 
 
 def _groups(cloud: LocalCloud) -> list[str]:
-    name = cloud.outputs("Dev-Service")["FunctionName"]
+    name = cloud.outputs("Service")["FunctionName"]
     network = cloud.client("lambda").get_function_configuration(FunctionName=name)["VpcConfig"]
     groups: list[str] = network["SecurityGroupIds"]
     return groups
@@ -267,7 +269,7 @@ except botocore.exceptions.HTTPClientError as error:
 PARAMETER = {
     "service": "ssm",
     "operation": "GetParameter",
-    "request": {"Name": "/dev/demoApp/app_config"},
+    "request": {"Name": lasting_settings().parameter_name},
     "seconds": 20,
     "options": {},
 }
@@ -416,8 +418,8 @@ def test_through_a_nat_gateway_every_service_is_reached_with_route_gateway_and_g
     vpc = ec2.describe_security_groups(GroupIds=[own])["SecurityGroups"][0]["VpcId"]
     rule = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     subnets = cloud.client("lambda").get_function_configuration(FunctionName="allowed")["VpcConfig"]["SubnetIds"]
-    tables = ec2.describe_route_tables(Filters=[{"Name": "association.subnet-id", "Values": subnets[:1]}])
-    table = tables["RouteTables"][0]["RouteTableId"]
+    found = ec2.describe_route_tables(Filters=[{"Name": "association.subnet-id", "Values": subnets}])["RouteTables"]
+    tables = [each["RouteTableId"] for each in found]
     public = ec2.create_subnet(VpcId=vpc, CidrBlock="172.31.9.0/24")["Subnet"]["SubnetId"]
     outward = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
     association = ec2.associate_route_table(RouteTableId=outward, SubnetId=public)["AssociationId"]
@@ -425,8 +427,18 @@ def test_through_a_nat_gateway_every_service_is_reached_with_route_gateway_and_g
     address = ec2.allocate_address(Domain="vpc")["AllocationId"]
     nat = ec2.create_nat_gateway(SubnetId=public, AllocationId=address)["NatGateway"]["NatGatewayId"]
     everywhere = {"DestinationCidrBlock": "0.0.0.0/0"}
+
+    def of_tables(call: Callable[..., Any], **given: Any) -> None:
+        for table in tables:  # The function is in either subnet.
+            call(RouteTableId=table, **given)
+
     steps: list[tuple[Callable[..., Any], Callable[..., Any], dict[str, Any], dict[str, Any]]] = [
-        (ec2.create_route, ec2.delete_route, {"RouteTableId": table, **everywhere}, {"NatGatewayId": nat}),
+        (
+            partial(of_tables, ec2.create_route),
+            partial(of_tables, ec2.delete_route),
+            everywhere,
+            {"NatGatewayId": nat},
+        ),
         (ec2.create_route, ec2.delete_route, {"RouteTableId": outward, **everywhere}, {"GatewayId": internet}),
         (ec2.attach_internet_gateway, ec2.detach_internet_gateway, {"InternetGatewayId": internet, "VpcId": vpc}, {}),
         (
