@@ -209,15 +209,14 @@ class Table:
     def observe(self) -> dict[str, str]:
         """Use everything once, each function in an environment that is new; what each came to, "ok" if all is well."""
         self._recycle()
-        rotation = self._rotation()
-        log, flow_log = (self._reads(each) for each in (self._log, self._flow_log))
         return {
             "serving": self._invoked(self._outputs["FunctionName"], {"latest": 1}),
             "migration": self._invoked(self._migration["FunctionName"]),
-            "rotation": rotation,
-            "logs": log,
-            "flow log": flow_log,
+            "logs": self._reads(self._log),
+            "flow log": self._reads(self._flow_log),
             "alarm": self._alarm(),
+            # Last, so that the rule is given back before Secrets Manager has tried for the last time.
+            "rotation": self._rotation(),
         }
 
     def _recycle(self) -> None:

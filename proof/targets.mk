@@ -1,6 +1,6 @@
 # What shows the promises: minutes where `make test` takes seconds.
 
-.PHONY: prove soak interruptions changes mutants explore findings cost docs bench commands checkov
+.PHONY: prove soak interruptions changes mutants explore network findings cost docs bench commands checkov
 
 PROVE = `make prove` adds proof/: faults, interrupted commands, deploys that fail, scanners, recipes, documents.
 check: PYTEST += --cov
@@ -23,6 +23,9 @@ mutants: development ## Weaken the hardening one way at a time, and see each not
 
 explore: development ## Try every schedule of concurrent deploys and rotations, up to a bound, on a real MySQL
 	@PYTHONPATH=lambda_src python -m proof.exploration --whole
+
+network: development ## Take each rule, endpoint statement and key statement away once; writes proof/network.md
+	@python -W ignore -m proof.network
 
 findings: checkov ## Scan the templates; print what is found and why it stays
 	@python -W ignore -m proof.findings
