@@ -79,7 +79,7 @@ def test_a_key_error(
     watcher.step()
     watched = capsys.readouterr().out
     for each in (printed, watched):
-        assert re.search(r"^(  |\S+ Function  )asked$", each, re.MULTILINE)
+        assert re.search(r"^(  |\S+ \w*Function  )asked$", each, re.MULTILINE)
         assert "ERROR KeyError: 'customer'" in each
         assert re.search(r'File "lambda_src/application.py", line \d+, in answer\n +event\["customer"\]', each)
 
