@@ -54,7 +54,6 @@ if __name__ == "__main__":
         access,
         cloudformation,
         cloudwatch,
-        drift,
         ec2,
         iam,
         lambda_functions,
@@ -65,6 +64,7 @@ if __name__ == "__main__":
         rds,
         refusals,
         secrets_manager,
+        drift,  # It wraps what the others have readers for.
         limits,
     ):
         part.install()

@@ -1,7 +1,7 @@
 """CloudFormation's drift detection: it reads in the name of who asks, and more than ministack does.
 
-Read too are a group's rules, those of other stacks included, and an instance's storage, which RDS lets grow. This
-patch can go when ministack reads them, and with the caller's rights.
+Read too is an instance's storage, which RDS lets grow. This patch can go when ministack reads it, and with the
+caller's rights.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-stack-drift.html
 """
 
@@ -10,13 +10,12 @@ from typing import Any, Final
 
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import ec2, rds
+from ministack.services import rds
 from ministack.services.cloudformation import drift
 
 from local.ministack_patches import Properties
 
 _RIGHTS: Final = {
-    "AWS::EC2::SecurityGroup": ("ec2:DescribeSecurityGroups", "*"),
     "AWS::IAM::Role": ("iam:GetRole", "*"),
     "AWS::Lambda::Function": ("lambda:GetFunction", "arn:aws:lambda:{region}:{account}:function:{id}"),
     "AWS::Logs::LogGroup": ("logs:DescribeLogGroups", "*"),
@@ -30,7 +29,6 @@ _RIGHTS: Final = {
 
 def install() -> None:
     """Have each type read so."""
-    drift._DRIFT_READERS["AWS::EC2::SecurityGroup"] = (_read_group, frozenset({"SecurityGroupEgress"}))
     drift._DRIFT_READERS["AWS::RDS::DBInstance"] = (_read_instance, frozenset({"AllocatedStorage"}))
     for kind, (action, resource) in _RIGHTS.items():
         reader, properties = drift._DRIFT_READERS[kind]
@@ -49,18 +47,6 @@ def _as_caller(read: Callable[[str, Properties], Any], action: str, resource: st
         return read(physical_id, props)
 
     return read_if_allowed
-
-
-def _read_group(physical_id: str, props: Properties) -> Properties | None:
-    if physical_id not in ec2._security_groups:
-        return None
-    return {
-        "SecurityGroupEgress": [
-            {key: rule[key] for key in ("IpProtocol", "FromPort", "ToPort") if key in rule} | peer
-            for rule in ec2._security_groups[physical_id]["IpPermissionsEgress"]
-            for peer in [*rule["IpRanges"], *rule["UserIdGroupPairs"]]
-        ]
-    }
 
 
 def _read_instance(physical_id: str, props: Properties) -> Properties | None:
