@@ -22,6 +22,7 @@ from local.certificates import create
 from local.database_server import wanted
 from local.install import CLOUD
 from local.mysql import free_port, own_address
+from local.peer import TABLE
 from local.processes import end_group, is_group, is_running, run
 from operations.commands import LOCAL, ROOT, environment
 from operations.logs import last_errors, shown
@@ -108,6 +109,8 @@ class LocalCloud:
         Raises:
             CloudError: it does not answer within 30 seconds.
         """
+        if not TABLE.exists():
+            print("Not enforced on this system: security groups, routes and endpoints (local/README.md).", flush=True)
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)

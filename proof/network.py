@@ -53,7 +53,7 @@ NOT_SHOWN: Final[Mapping[str, tuple[str, str]]] = {
 }
 """What the absence of which changes nothing here, with the reason and AWS's page that asks for it."""
 EXPECTED: Final[Mapping[str, set[str]]] = {
-    r"\w+: Function to .*": {"serving"},
+    r"\w+: Serving to .*": {"serving"},
     r"\w+: Migration to .*": {"migration"},
     r"\w+: Rotation to .*": {"rotation"},
     r"route: public": {"serving", "migration", "rotation"},
@@ -221,10 +221,18 @@ class Table:
 
     def _recycle(self) -> None:
         """End the execution environments, as Lambda does when it likes."""
-        for process in psutil.Process(self.cloud._given["pid"]).children(recursive=True):
-            with suppress(psutil.Error):
-                if {"awslambdaric", "local.extension"} & {*process.cmdline()}:
-                    process.kill()
+
+        def left() -> list[psutil.Process]:
+            found = []
+            for process in psutil.Process(self.cloud._given["pid"]).children(recursive=True):
+                with suppress(psutil.Error):
+                    if {"awslambdaric", "local.extension"} & {*process.cmdline()}:
+                        found.append(process)
+            return found
+
+        for process in left():
+            process.kill()
+        wait_until(lambda: not left(), 20)  # A process that has ended has no command line.
 
     def _invoked(self, function: str, event: object = None) -> str:
         result = operations.aws.invoke(self._lambda, function, event)

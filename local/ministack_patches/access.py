@@ -8,7 +8,14 @@ a Deny in any policy wins, and each kind of policy that applies must allow. This
 from typing import Any, Final
 
 from ministack.core import iam_evaluator
-from ministack.core.iam_evaluator import AuthError, EvalContext, PrincipalInfo, evaluate, evaluate_resource_policy
+from ministack.core.iam_evaluator import (
+    AuthError,
+    EvalContext,
+    PrincipalInfo,
+    _principal_matches,
+    evaluate,
+    evaluate_resource_policy,
+)
 from ministack.core.lambda_runtime import ProvidedRuntimeError
 from ministack.core.responses import error_response_json, get_account_id, get_region
 from ministack.services import cloudwatch, ec2, iam, kms, secretsmanager, sns
@@ -222,12 +229,10 @@ def may_use(principal: PrincipalInfo | str, action: str, key: dict[str, Any], co
         result = evaluate_resource_policy(key["Policy"], asked, service=principal)
     else:
         asked = _context(principal, action, key["Arn"], context)
-        identity = evaluate(
-            asked, [EVERYTHING] if principal.policies is None else principal.policies, *principal.limits
-        )
-        result = iam_evaluator.combine_resource_policy(
-            identity, asked, key["Policy"], get_account_id(), required=True, limits=tuple(principal.limits)
-        )
+        policies, limits = principal.policies, tuple(principal.limits)
+        identity = evaluate(asked, [EVERYTHING] if policies is None else policies, *limits)
+        given = (identity, asked, key["Policy"], get_account_id())
+        result = iam_evaluator.combine_resource_policy(*given, required=True, limits=limits)
     return result.decision == "Allow" or (result.decision != "Deny" and _is_granted(principal, action, key, context))
 
 
@@ -236,7 +241,7 @@ def _is_granted(principal: PrincipalInfo | str, action: str, key: dict[str, Any]
     given = {name.removeprefix(prefix): value for name, value in context.items() if name.startswith(prefix)}
     for grant in kms._grants.values():
         to = grant["GranteePrincipal"]
-        is_principal = to == principal if isinstance(principal, str) else _is_role(to, principal.arn)
+        is_principal = to == principal if isinstance(principal, str) else _principal_matches({"AWS": to}, principal.arn)
         constraints = grant.get("Constraints") or {}
         equal, subset = (
             {name.lower(): value for name, value in constraints.get(f"EncryptionContext{kind}", {}).items()}
@@ -246,12 +251,6 @@ def _is_granted(principal: PrincipalInfo | str, action: str, key: dict[str, Any]
         if grant["KeyId"] == key["Arn"] and action.partition(":")[2] in grant["Operations"] and is_principal and fits:
             return True
     return False
-
-
-def _is_role(grantee: str, arn: str) -> bool:
-    statement = {"Effect": "Allow", "Principal": {"AWS": grantee}, "Action": "*", "Resource": "*"}
-    asked = EvalContext(arn, "", "", "kms:Decrypt", "*", "")
-    return bool(evaluate_resource_policy({"Statement": [statement]}, asked).decision == "Allow")
 
 
 def _context(principal: PrincipalInfo, action: str, resource: str, context: Context) -> EvalContext:

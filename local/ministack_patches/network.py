@@ -115,7 +115,6 @@ class _Server(hypercorn_run.TCPServer):
 def serve_gate(port: int) -> str:
     """Listen for operators and functions on the port; return what Hypercorn is to serve."""
     if not ENFORCED:
-        print("network: groups, routes and endpoints are not enforced: no process is told here", flush=True)
         return f"127.0.0.1:{port}"
     Listener(port, partial(_to_aws, service=""))
     return f"fd://{_gate()[0].fileno()}"
