@@ -32,6 +32,8 @@ ACCOUNT: Final = "000000000000"
 REGION: Final = "us-east-1"
 ACCESS_KEY_ID: Final = "AKIALOCALCLOUD000000"
 PROGRAM: Final = "local.ministack_patches"
+HERE: Final = ("owner=local", "account=", "region=")
+"""Settings of what is deployed to a local cloud: those of cdk.json are for AWS."""
 NO_SUCH_THREAD: Final = 1094
 """MySQL's error number when the connection to kill has already ended."""
 
@@ -268,7 +270,7 @@ class LocalCloud:
         # Each cloud has its own output folder.
         self.assembly = assembly or self.folder / "cdk.out"
         source = f"--app={assembly}" if assembly else f"--output={self.assembly}"
-        options = [source, *(f"--context={each}" for each in context)]
+        options = [source, *(f"--context={each}" for each in (*HERE, *context))]
         _, start = self.function_log()
         try:
             return self.cdk("deploy", "--all", "--require-approval=never", *options, cwd=root)

@@ -12,13 +12,13 @@ NO_ANSWER: Final = (exceptions.ConnectionError, exceptions.HTTPClientError)
 """The SDK's exceptions for a call that got no answer from AWS."""
 
 
-def session() -> Any:
-    """Return a boto3 session with the shell's credentials and region.
+def session(region: str = "") -> Any:
+    """Return a boto3 session with the shell's credentials, and with a region or the shell's.
 
     CDK and AWS CLI 2 read `AWS_REGION`, which boto3 does not.
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-region.html
     """
-    return boto3.Session(region_name=os.environ.get("AWS_REGION"))
+    return boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
 
 
 def invoke(client: Any, function: str, event: object = None) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Deploys one environment to the account of the shell's credentials (`make deploy ENV=dev`).
 
+The first deploy of all writes into cdk.json which copy of the repository this is. Another copy, which has the same
+names, is refused; `MOVED=yes` says that it takes the other's place.
+
 What would stop the deploy is said first, all of it at once (`operations/preflight.py`).
 
 The stacks that hold data come first, and a change that would delete or replace one of their
@@ -8,8 +11,14 @@ anything is touched. `APPROVAL=never` approves. The other stacks replace a versi
 function with every deploy, which is no such change.
 """
 
+import json
+import os
+import re
+import shutil
 import subprocess
 import sys
+import uuid
+from dataclasses import replace
 
 from botocore.exceptions import ProfileNotFound
 
@@ -20,39 +29,50 @@ from operations.environment import Environment
 from operations.logs import LastErrors
 from operations.preflight import Preflight
 from operations.zones import as_setting, deployed_zones
+from stacks.constructs.ownership import OWNER
 from stacks.settings import ENVIRONMENTS, Settings, SettingsError
 
 
-def commands(settings: Settings, approval: str = "destructive") -> list[list[str]]:
+def commands(settings: Settings, approval: str = "destructive", *, moved: bool = False) -> list[list[str]]:
     """Return CDK's command lines, in order."""
     data = [f"{settings.stack_prefix}{each}" for each in ("Network", "Database")]
     deploy = ["cdk", "deploy", f"--context=env={settings.env}"]
+    if moved:
+        deploy += ["--parameters", f"{OWNER}={settings.owner}"]
     return [[*deploy, "--require-approval", approval, *data], [*deploy, "--require-approval", "never", "--all"]]
 
 
-def main(env: str = "", approval: str = "destructive", *others: str) -> None:
+def main(env: str = "", *options: str) -> None:
     """Run them, in the shell's own environment; exit with the status of the first that fails.
 
     When something would stop the deploy, none is run. After a failure, the functions' own last errors are printed.
     """
-    if env not in ENVIRONMENTS or approval not in ("destructive", "never") or others:
+    if env not in ENVIRONMENTS or not {*options} <= {"never", "moved"}:
         sys.exit(
-            f"ENV={env} APPROVAL={' '.join([approval, *others])}: ENV is one of {', '.join(ENVIRONMENTS)}, "
-            "APPROVAL never or nothing; for example: make deploy ENV=dev"
+            f"{' '.join([env, *options])}: ENV is one of {', '.join(ENVIRONMENTS)}, APPROVAL never or nothing, "
+            "MOVED yes or nothing; for example: make deploy ENV=dev"
         )
+    moved = "moved" in options
     try:
-        session = aws.session()
+        session = aws.session(lasting_settings(env).region)
         settings = lasting_settings(env, session.region_name or "")
     except SettingsError as error:
         sys.exit("\n".join(["Settings refused:", *(f"  {fault}" for fault in error.faults)]))
     except ProfileNotFound as error:
         sys.exit(f"{error}: `aws configure list-profiles` names those that are there; set AWS_PROFILE to one")
-    lines = commands(settings, approval)
-    preflight = Preflight(settings, templates(env=settings.env), session)
+    preflight = Preflight(settings, templates(env=settings.env), session, moved=moved)
     faults = preflight.faults()
     print(*preflight.notes, sep="\n", file=sys.stderr, flush=True)
+    if not settings.owner and not faults:
+        settings = replace(settings, owner=new_owner())
+        if "CI" in os.environ:  # What it wrote there would be lost.
+            faults = [f'cdk.json names no owner: commit one in its context, as "owner": "{settings.owner}"']
     if faults:
         sys.exit("\n".join(["Nothing was deployed:", *(f"  {fault}" for fault in faults)]))
+    if lasting_settings(env).owner != settings.owner:
+        keep_in_context("owner", settings.owner)
+        print(f"cdk.json says now that this copy is {settings.owner}: commit it", flush=True)
+    lines = commands(settings, "never" if "never" in options else "destructive", moved=moved)
     with LastErrors(lambda: Environment(settings.env, session)) as errors:
         status = next((status for line in lines if (status := subprocess.run(line, cwd=ROOT).returncode)), 0)
     if status:
@@ -62,6 +82,22 @@ def main(env: str = "", approval: str = "destructive", *others: str) -> None:
         zones = deployed_zones(session.client("cloudformation"), session.client("ec2"), network)
         print(f"The subnets' zones, for cdk.json, so that they stay: {as_setting(settings.env, zones)}")
     sys.exit(status)
+
+
+def new_owner() -> str:
+    """Return an id for this copy: the repository's name, or its folder's, and what no other copy has."""
+    git = ["git", "config", "--get", "remote.origin.url"]
+    address = subprocess.run(git, cwd=ROOT, capture_output=True, text=True).stdout if shutil.which("git") else ""
+    name = re.split("[/:]", address.strip())[-1].removesuffix(".git") or ROOT.name
+    return f"{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')[:40] or 'copy'}-{uuid.uuid4().hex[:8]}"
+
+
+def keep_in_context(name: str, value: str) -> None:
+    """Write a setting into cdk.json."""
+    file = ROOT / "cdk.json"
+    content = json.loads(file.read_text())
+    content["context"] = {name: value} | content.get("context", {})
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

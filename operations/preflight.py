@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from operations.aws import NO_ANSWER, is_a, listed
 from operations.verify.deployed import LATEST_LAYER
 from operations.zones import as_setting, deployed_zones, endpoint_zones, zones_of_account
+from stacks.constructs.ownership import OWNER
 from stacks.deployment import ISSUER
 from stacks.settings import Settings
 
@@ -68,12 +69,14 @@ class Preflight:
         settings: what it is deployed with.
         templates: its templates, by the stack's name without its environment.
         session: a boto3 session, whose credentials and region are used.
+        moved: whether this copy of the repository takes the place of the one that deployed before.
     """
 
-    def __init__(self, settings: Settings, templates: Templates, session: Any) -> None:
+    def __init__(self, settings: Settings, templates: Templates, session: Any, *, moved: bool = False) -> None:
         self._settings = settings
         self._templates = templates
         self._session = session
+        self._moved = moved
         self.notes: list[str] = []
         """What `faults` found out that stops nothing."""
 
@@ -82,12 +85,20 @@ class Preflight:
         if not self._session.region_name:
             return ["no region: set AWS_REGION, or a region in the profile"]
         try:
-            self._client("sts").get_caller_identity()
+            identity = self._client("sts").get_caller_identity()
         except (BotoCoreError, ClientError) as error:
             return [f"no credentials that AWS takes ({error}): aws login, aws sso login, or another AWS_PROFILE"]
+        wanted = self._settings.account
+        if wanted and identity["Account"] != wanted:
+            fault = (
+                f"account {identity['Account']}: of {identity['Arn']}; {self._settings.env} is of account {wanted}, as "
+                "its settings say: set AWS_PROFILE to one of that account"
+            )
+            return [fault]
         found: list[str] = []
         for question in (
-            *(self._stacks, self._bootstrap, self._concurrency, self._log_groups, self._parameters, self._instances),
+            *(self._owner, self._stacks, self._bootstrap, self._concurrency),
+            *(self._log_groups, self._parameters, self._instances),
             *(self._engine, self._subnets, self._endpoints, self._class_in_both_zones),
             *(self._layer, self._free_plan, self._github),
         ):
@@ -123,6 +134,30 @@ class Preflight:
             properties = [each["Properties"] for each in template["Resources"].values() if each["Type"] == kind]
             if properties and self._status(stack) in NEW:
                 yield from properties
+
+    def _owner(self) -> Iterator[str]:
+        """Stacks of these names that another copy of the repository, another application or version 0.1 made."""
+        settings = self._settings
+        own = {f"{settings.stack_prefix}{stack}" for stack in self._templates}
+        old = {f"{settings.env.capitalize()}-{stack}" for stack in self._templates}
+        stacks = listed(self._client("cloudformation"), "describe_stacks", "Stacks")
+        deployed = {each["StackName"]: each.get("Parameters", []) for each in stacks}
+        named = [each for name in own & set(deployed) for each in deployed[name] if each["ParameterKey"] == OWNER]
+        for owner in {each["ParameterValue"] for each in named} - {settings.owner, ""}:
+            if not self._moved:
+                yield (
+                    f"stacks {settings.stack_prefix}...: belong to {owner}, and this copy of the repository is "
+                    f"{settings.owner or 'one without an id'}: set another application in cdk.json; or "
+                    f'"owner": "{owner}", if it is the same copy; or MOVED=yes, if it takes the place of the other'
+                )
+        for name in sorted(set(deployed) - own):
+            if name.lower() in {each.lower() for each in own}:
+                yield f"stack {name}: named as this application's but for capitals: set another application in cdk.json"
+            if name in old and not own & set(deployed):
+                yield (
+                    f"stack {name}: of an environment of version 0.1, whose stacks CloudFormation cannot rename: "
+                    "its data moves by a snapshot (CHANGELOG.md)"
+                )
 
     def _stacks(self) -> Iterator[str]:
         for stack in self._templates:

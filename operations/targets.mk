@@ -5,7 +5,7 @@
 ENV ?= dev
 
 deploy: install ## Deploy one environment to the account of your credentials: make deploy ENV=dev
-	@python -m operations.deploy $(ENV) $(APPROVAL)
+	@python -m operations.deploy $(ENV) $(APPROVAL) $(if $(MOVED),moved)
 
 verify: install ## Check every promise on a deployed environment: make verify ENV=dev OPTIONS=--rotate
 	@python -W ignore -m operations.verify $(ENV) $(OPTIONS)

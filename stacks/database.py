@@ -50,7 +50,7 @@ class DatabaseStack(cdk.Stack):
         settings: Settings,
         network: NetworkStack,
     ) -> None:
-        super().__init__(scope, construct_id, termination_protection=settings.protect_data)
+        super().__init__(scope, construct_id, env=settings.place, termination_protection=settings.protect_data)
         self.key = EncryptionKey(
             self, "Key", settings=settings, description=f"Data, secrets, logs and alarms of {settings.env}"
         )

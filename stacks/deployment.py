@@ -57,7 +57,7 @@ class DeploymentStack(cdk.Stack):
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
-        super().__init__(scope, construct_id, termination_protection=settings.protect_data)
+        super().__init__(scope, construct_id, env=settings.place, termination_protection=settings.protect_data)
         deploy = self._role("Role", f"Deploys {settings.env}", settings, f"environment:{settings.env}")
         verify = self._role("VerifyRole", f"Verifies {settings.env}", settings, f"ref:refs/heads/{DEFAULT_BRANCH}")
         roles = [

@@ -36,7 +36,7 @@ class MonitoringStack(cdk.Stack):
         database: DatabaseStack,
         service: ServiceStack,
     ) -> None:
-        super().__init__(scope, construct_id, termination_protection=settings.protect_data)
+        super().__init__(scope, construct_id, env=settings.place, termination_protection=settings.protect_data)
         topic = self._topic(database)
         if settings.alarm_email:
             topic.add_subscription(subscriptions.EmailSubscription(settings.alarm_email))

@@ -28,8 +28,17 @@ class NetworkStack(cdk.Stack):
     upstream_connections: cloudwatch.MathExpression
     """The number of connections opened from the VPC to AWS."""
 
+    @property
+    def availability_zones(self) -> list[str]:
+        """The region's first two zones, as CloudFormation finds them.
+
+        CDK itself would ask the account of the settings for them in each synthesis, and without credentials name
+        zones that there are not.
+        """
+        return [cdk.Fn.select(index, cdk.Fn.get_azs()) for index in range(2)]
+
     def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
-        super().__init__(scope, construct_id, termination_protection=settings.protect_data)
+        super().__init__(scope, construct_id, env=settings.place, termination_protection=settings.protect_data)
         zones = settings.availability_zones.split(",") if settings.availability_zones else None
         self.vpc = ec2.Vpc(
             self,

@@ -34,7 +34,7 @@ class ServiceStack(cdk.Stack):
         network: NetworkStack,
         database: DatabaseStack,
     ) -> None:
-        super().__init__(scope, construct_id, termination_protection=settings.protect_data)
+        super().__init__(scope, construct_id, env=settings.place, termination_protection=settings.protect_data)
         self._settings, self._network, self._database = settings, network, database
         self._parameter = ssm.StringParameter(
             self,

@@ -17,7 +17,7 @@ import pytest
 
 import operations.aws
 from local.certificates import create
-from local.cloud import LocalCloud
+from local.cloud import HERE, LocalCloud
 from local.extension import Configuration, ExtensionEmulator, Upstream
 from local.mysql import MySQLServer
 from local.tests.aws import AWS, serve
@@ -160,7 +160,7 @@ def assembly(*context: str) -> Path:
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            options = [f"--output={folder}", *(f"--context={each}" for each in context)]
+            options = [f"--output={folder}", *(f"--context={each}" for each in (*HERE, *context))]
             subprocess.run(["cdk", "synth", "--quiet", *options], cwd=ROOT, env=commands.environment(), check=True)
     return folder
 

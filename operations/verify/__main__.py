@@ -23,7 +23,7 @@ def main() -> int:
     context: dict[str, Any] = dict(arguments.context)
     try:
         settings = from_context(lasting_context() | context | {"env": arguments.env})
-        deployed = Deployed(settings, context, aws.session())
+        deployed = Deployed(settings, context, aws.session(settings.region))
     except SettingsError as error:
         print("Settings refused:", *(f"  {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
         return 2

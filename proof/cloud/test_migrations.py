@@ -31,7 +31,7 @@ def tree(cloud: LocalCloud, tmp_path: Path) -> Iterator[Path]:
 
 
 def _deploy(cloud: LocalCloud, tree: Path) -> str:
-    return cloud.cdk("deploy", "--all", "--require-approval=never", cwd=tree)
+    return cloud.deploy(root=tree)
 
 
 def test_a_migration_that_fails_fails_the_deploy_and_the_corrected_one_goes_on(

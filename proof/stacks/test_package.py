@@ -13,7 +13,7 @@ from pathlib import Path
 import aws_cdk as cdk
 import pytest
 
-from local.cloud import CloudError, LocalCloud
+from local.cloud import HERE, CloudError, LocalCloud
 from local.tests.fixtures import assembly, local_cloud
 from operations.commands import ROOT, VENV, environment
 from operations.packages import BASE_PYTHON, UV
@@ -303,15 +303,16 @@ def test_after_a_synthesis_that_packaged_nothing_or_not_all_a_deploy_is_refused_
 ) -> None:
     out = tmp_path / "cdk.out"
     deploy = ("deploy", "--require-approval=never")
+    here = [f"--context={each}" for each in HERE]
     _interrupt(out)
     with local_cloud("bundling") as cloud:
         cloud.bootstrap()
         for command in (("ls",), (*deploy, "demoApp-dev-Network", "--exclusively")):
-            cloud.cdk(*command, f"--output={out}")
+            cloud.cdk(*command, f"--output={out}", *here)
             with pytest.raises(CloudError, match="right would be cdk synth first"):
                 cloud.cdk(*deploy, "--all", f"--app={out}")
         stacks = cloud.client("cloudformation").describe_stacks()["Stacks"]
         assert {each["StackName"] for each in stacks} == {"CDKToolkit", "demoApp-dev-Network"}
-        cloud.cdk("synth", "--quiet", f"--output={out}")
+        cloud.cdk("synth", "--quiet", f"--output={out}", *here)
         cloud.cdk(*deploy, "--all", f"--app={out}")
         assert _import_errors(cloud) == []

@@ -1,7 +1,7 @@
 """Lambda functions with an explicit list of permissions."""
 
 from collections.abc import Mapping
-from typing import TypedDict, Unpack
+from typing import TypedDict, Unpack, cast
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -116,9 +116,23 @@ class LeastPrivilegeFunction(lambda_.Function):
             security_groups=[security_group] if security_group else None,
             **options,
         )
+        self._keep_version(settings)
         self.own_log_group = log_group
         if vpc:
             self._allow_interfaces(scope, name, role)
+
+    def _keep_version(self, settings: Settings) -> None:
+        """Name the assets' bucket as without `account` and `region`, so that giving them makes no new version.
+
+        CDK names a version after its function's properties as they are written, and Lambda refuses to publish a
+        version of a function that is unchanged (https://github.com/aws/aws-cdk/issues/35540).
+        """
+        function = cast("lambda_.CfnFunction", self.node.default_child)
+        bucket = self.stack.resolve(function.code)["s3Bucket"]
+        name: str = bucket if isinstance(bucket, str) else bucket["Fn::Sub"]
+        for given, reference in ((settings.account, "${AWS::AccountId}"), (settings.region, "${AWS::Region}")):
+            name = name.replace(given, reference) if given else name
+        function.add_property_override("Code.S3Bucket", {"Fn::Sub": name})
 
     def _allow_interfaces(self, scope: Construct, name: str, role: iam.Role) -> None:
         """Allow Lambda to create the network interfaces, and deny the same calls to the code.

@@ -37,6 +37,9 @@ _FORMS: Final[Mapping[str, tuple[str | re.Pattern[str], str]]] = {
         rf"({'|'.join(map(re.escape, SERIES))})(\.\d+(-rds\.\d+)?)?",
         f"a version of RDS for MySQL; allowed: {', '.join(SERIES)}, or an exact one of these, as {SERIES[-1]}.4",
     ),
+    "owner": (r"([A-Za-z0-9][\w.-]{0,63})?", "at the most 64 letters, digits, hyphens, dots or underscores"),
+    "account": (r"(\d{12})?", "an account, as 123456789012"),
+    "region": (r"([a-z]{2}(-[a-z]+)+-\d)?", "a region, as us-east-1"),
     "availability_zones": (
         rf"((?P<one>{_ZONE}),(?!(?P=one)$){_ZONE})?",
         "two different zones, as us-east-1a,us-east-1b",
@@ -54,6 +57,10 @@ _FORMS: Final[Mapping[str, tuple[str | re.Pattern[str], str]]] = {
     "instance_class": (INSTANCE_CLASS, "a family and a size, as t4g.micro or m7g.large"),
 }
 """The form of settings that are text, and in words what one without it is not."""
+
+
+OF_ALL: Final = ("application", "owner")
+"""The settings that are the same for all environments."""
 
 
 class SettingsError(ValueError):
@@ -74,7 +81,7 @@ def from_context(context: Mapping[str, Any], region: str = "") -> Settings:
 
     Args:
         context: CDK's context.
-        region: where it will be deployed, if that is known.
+        region: that of the shell, if it is known; the setting goes before it.
 
     Raises:
         SettingsError: naming every fault, with what would be right.
@@ -100,6 +107,7 @@ def from_context(context: Mapping[str, Any], region: str = "") -> Settings:
     settings = replace(ENVIRONMENTS.get(env, ENVIRONMENTS["dev"]), **lasting | overrides)
     named = [replace(each, application=settings.application) for each in ENVIRONMENTS.values()]
     faults += [*wrong, *environment_faults(ENVIRONMENTS), *application_faults(named), *_faults(settings)]
+    region = settings.region or region
     if region and f"\n# {region}\n" not in ROOT_CERTIFICATES.read_text():
         faults.append(
             f"{region}: {ROOT_CERTIFICATES.name} has no root certificate of RDS for this region; "
@@ -117,7 +125,7 @@ def _read(given: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[st
     for key, value in given.items():
         text = value if isinstance(value, str) else json.dumps(value)
         declared = _KNOWN.get(key)
-        if where and key == "application":
+        if where and key in OF_ALL:
             faults.append(f"{where}{key}={text}: one for all environments; right would be beside them in context")
         elif declared is None:
             faults.append(f"{where}{key}={text}: {_unknown(key, value)}")

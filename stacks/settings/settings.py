@@ -30,6 +30,11 @@ class Settings:
     application: str = setting(
         "demoApp", "the application's name, one for all environments; chosen before the first deploy and never changed"
     )
+    owner: str = setting(
+        "", "the copy of the repository that deploys, one for all environments; the first `make deploy` writes it"
+    )
+    account: str = setting("", "AWS account it is deployed to; empty means that of the credentials")
+    region: str = setting("", "region it is deployed to; empty means that of the shell")
     vpc_cidr: str = setting("172.31.0.0/16", "address range of the VPC")
     public_subnet_cidr: str = setting("172.31.3.0/24", "public subnet, made only for `egress=nat`")
     private_subnet_a_cidr: str = setting("172.31.2.0/24", "private subnet in the first zone")
@@ -78,6 +83,11 @@ class Settings:
     def stack_prefix(self) -> str:
         """How the names of the environment's stacks begin, as orders-dev-."""
         return f"{self.application}-{self.env}-"
+
+    @property
+    def place(self) -> cdk.Environment:
+        """The account and region of the stacks; what is empty is known when they are deployed."""
+        return cdk.Environment(account=self.account or None, region=self.region or None)
 
     @property
     def application_username(self) -> str:
