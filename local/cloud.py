@@ -30,7 +30,6 @@ from operations.waiting import comes_up, wait_until
 
 ACCOUNT: Final = "000000000000"
 REGION: Final = "us-east-1"
-ACCESS_KEY_ID: Final = "AKIALOCALCLOUD000000"
 PROGRAM: Final = "local.ministack_patches"
 HERE: Final = ("owner=local", "account=", "region=")
 """Settings of what is deployed to a local cloud: those of cdk.json are for AWS."""
@@ -86,7 +85,7 @@ class LocalCloud:
         authority = str(self.folder / "certificates" / "ca.pem")
         return {
             "AWS_ENDPOINT_URL": f"https://127.0.0.1:{self._given['port']}",
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "AWS_ACCESS_KEY_ID": self._given["access_key_id"],
             "AWS_SECRET_ACCESS_KEY": self._given["secret_access_key"],
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
@@ -118,7 +117,12 @@ class LocalCloud:
         self.folder.mkdir(parents=True)
         database_address = own_address()
         certificates = create(self.folder / "certificates", database_address)
-        self._given = {"port": free_port(), "secret_access_key": secrets.token_hex(20), "debug_port": debug_port}
+        self._given = {
+            "port": free_port(),
+            "access_key_id": f"AKIA{secrets.token_hex(8).upper()}",  # No request without it is read.
+            "secret_access_key": secrets.token_hex(20),
+            "debug_port": debug_port,
+        }
         private = self.folder / "private"
         private.mkdir(mode=0o700)
         env = {

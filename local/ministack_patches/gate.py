@@ -37,7 +37,7 @@ async def gate(scope: Scope, receive: Callable[[], Any], send: Callable[[Any], A
         return
     is_response = scope["method"] == "PUT" and scope["path"].removeprefix(RESPONSE) in custom_resource._pending
     is_unsigned = is_response or (not _claims_a_key(scope) and _asks_itself(scope))
-    if not is_unsigned and not _claims_a_key(scope) and (refusal := _refusal(scope, b"")):
+    if not is_unsigned and (refusal := _refusal(scope, None)):
         await _answer(send, *refusal)  # Its body is not read.
         return
     parts = []
@@ -61,8 +61,12 @@ async def gate(scope: Scope, receive: Callable[[], Any], send: Callable[[Any], A
     await app.app(scope, replay, send)
 
 
-def _refusal(scope: Scope, body: bytes) -> tuple[int, dict[str, str], bytes] | None:
-    """Return the answer to a request without a valid signature, or None if it is valid."""
+def _refusal(scope: Scope, body: bytes | None) -> tuple[int, dict[str, str], bytes] | None:
+    """Return the answer to a request without a valid signature, or None if it is valid.
+
+    Before its body is read, a request may be valid if its key is, and its signature where that covers a header with
+    the body's hash.
+    """
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), sigv4.decode_header_value(raw_value)
@@ -76,7 +80,9 @@ def _refusal(scope: Scope, body: bytes) -> tuple[int, dict[str, str], bytes] | N
     return app._credential_failure(found[1] if found else "sts", "", "refused", denied, headers)
 
 
-def _failure(scope: Scope, headers: dict[str, str], query: dict[str, list[str]], body: bytes) -> tuple[str, str] | None:
+def _failure(
+    scope: Scope, headers: dict[str, str], query: dict[str, list[str]], body: bytes | None
+) -> tuple[str, str] | None:
     presigned = "authorization" not in headers
     key = extract_access_key_id(headers, query)
     if scope["path"].startswith("/_ministack/") or not key:
@@ -93,9 +99,19 @@ def _failure(scope: Scope, headers: dict[str, str], query: dict[str, list[str]],
         return "UnrecognizedClientException", "The security token included in the request is invalid."
     if not presigned and (late := sigv4.request_time_failure(parsed)):
         return late[:2]
+    signed_body = headers.get("x-amz-content-sha256", "")
+    if body is None and (not signed_body or signed_body.startswith("STREAMING-AWS4-HMAC-SHA256-PAYLOAD")):
+        return None
     raw_path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
     return sigv4.header_signature_failure(
-        parsed, credential.secret_access_key, scope["method"], raw_path, query, headers, body, presigned=presigned
+        parsed,
+        credential.secret_access_key,
+        scope["method"],
+        raw_path,
+        query,
+        headers,
+        body or b"",
+        presigned=presigned,
     )
 
 

@@ -59,16 +59,32 @@ def _administrator(cloud: LocalCloud) -> tuple[str, str]:
     return cloud.variables["AWS_ACCESS_KEY_ID"], cloud.variables["AWS_SECRET_ACCESS_KEY"]
 
 
-def test_an_unsigned_request_is_refused_before_its_body_is_sent(cloud: LocalCloud) -> None:
+def _forged(cloud: LocalCloud, key: str, **more: str) -> str:
+    """The lines of a request that somebody without the secret has signed."""
+    headers = _signed(cloud, key, "guessed") | more
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 75497472", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("signed", ["not", "with another key", "with the administrator's, the body's hash beside it"])
+def test_a_request_that_nobody_signed_is_refused_before_its_body_is_sent(
+    cloud: LocalCloud, length: str, signed: str
+) -> None:
     place = urllib.parse.urlsplit(cloud.variables["AWS_ENDPOINT_URL"])
     context = ssl.create_default_context(cafile=cloud.variables["AWS_CA_BUNDLE"])
-    for length in ("Content-Length: 75497472", "Transfer-Encoding: chunked"):
-        with (
-            socket.create_connection((place.hostname, place.port), 10) as plain,
-            context.wrap_socket(plain, server_hostname=place.hostname) as connection,
-        ):
-            connection.sendall(f"POST / HTTP/1.1\r\nHost: {place.netloc}\r\n{length}\r\n\r\n".encode())
-            assert connection.recv(12) in (b"HTTP/1.1 403", b"HTTP/1.1 400")
+    headers = {
+        "not": "",
+        "with another key": _forged(cloud, "AKIAUNKNOWN000000000"),
+        "with the administrator's, the body's hash beside it": _forged(
+            cloud, _administrator(cloud)[0], **{"X-Amz-Content-SHA256": "0" * 64}
+        ),
+    }[signed]
+    with (
+        socket.create_connection((place.hostname, place.port), 10) as plain,
+        context.wrap_socket(plain, server_hostname=place.hostname) as connection,
+    ):
+        connection.sendall(f"POST / HTTP/1.1\r\nHost: {place.netloc}\r\n{headers}{length}\r\n\r\n".encode())
+        assert connection.recv(12) in (b"HTTP/1.1 403", b"HTTP/1.1 400")
 
 
 def test_the_administrators_signature_is_taken(cloud: LocalCloud, send: Send) -> None:
