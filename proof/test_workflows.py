@@ -3,6 +3,7 @@
 import re
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +42,16 @@ def test_updates_wait_a_week_and_reach_every_lock_file() -> None:
     ]
     assert set(updates[0]["directories"]) == {f"/{path.parent.relative_to(ROOT)}".rstrip(".") for path in locks}
     assert len(locks) == 9
+
+
+def test_who_installs_the_published_requirements_has_what_the_tests_run_on() -> None:
+    def pins(file: Path) -> set[str]:
+        return set(re.findall(r"^([\w.-]+)(?:\[\w+\])?(==\S+)", file.read_text(), re.MULTILINE))
+
+    tested = pins(ROOT / "requirements" / "development.txt")
+    for file in (ROOT / "requirements.txt", ROOT / "lambda_src/requirements.txt", ROOT / "requirements/tools.txt"):
+        assert pins(file)
+        assert pins(file) - tested == set(), file
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)

@@ -20,7 +20,7 @@ import pytest
 import trustme
 
 from operations import commands, debian, packages
-from operations.commands import ROOT, VENV
+from operations.commands import VENV
 
 PASSWORD: Final = "s3cret@word"
 QUOTED: Final = "s3cret%40word"
@@ -492,13 +492,3 @@ def test_where_there_is_no_uv_or_no_pip_either_it_is_installed_all_the_same(
     machine.setattr(packages, "_bring_pip", lambda: pytest.fail("pip is brought once"))
     machine.setattr(packages, "run", lambda *_, **__: "")
     packages._variables_of_uv()
-
-
-def test_who_installs_the_published_requirements_has_what_the_tests_run_on() -> None:
-    def pins(file: Path) -> set[str]:
-        return set(re.findall(r"^([\w.-]+)(?:\[\w+\])?(==\S+)", file.read_text(), re.MULTILINE))
-
-    tested = pins(ROOT / "requirements" / "development.txt")
-    for file in (ROOT / "requirements.txt", ROOT / "lambda_src/requirements.txt", ROOT / "requirements/tools.txt"):
-        assert pins(file)
-        assert pins(file) - tested == set(), file
