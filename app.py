@@ -50,13 +50,16 @@ def lasting_context() -> dict[str, Any]:
     """Return cdk.json's context: CDK's feature flags, the application's name, and the environments' lasting settings.
 
     Raises:
-        SettingsError: the file is not JSON.
+        SettingsError: the file is not JSON, or holds something else.
     """
     try:
-        context = json.loads(Path(__file__).with_name("cdk.json").read_text()).get("context", {})
+        content = json.loads(Path(__file__).with_name("cdk.json").read_text())
     except json.JSONDecodeError as error:
         raise SettingsError([f"cdk.json: line {error.lineno}, column {error.colno}: {error.msg}"]) from None
-    return dict(context)
+    context = content.get("context", {}) if isinstance(content, dict) else None
+    if not isinstance(context, dict):
+        raise SettingsError(["cdk.json: not an object with an object `context`"])
+    return context
 
 
 def lasting_settings(env: str = "dev", region: str = "") -> Settings:

@@ -1,6 +1,6 @@
 """What a deploy would change, against another revision and without any account (`make diff BASE=main`).
 
-Prints Markdown: CDK's own diff of each stack of dev and prod whose template differs.
+Prints Markdown: CDK's own diff of each stack, of every environment, whose template differs.
 """
 
 import shutil
@@ -29,12 +29,23 @@ def main(base: str) -> None:
             sys.exit(f"BASE={base}: {worktree.stderr.strip()}; right would be a branch, a tag or a commit")
         try:
             for env in ENVIRONMENTS:
-                before = _synthesise(tree, env, Path(temporary) / f"before-{env}")
-                after = _synthesise(ROOT, env, Path(temporary) / f"after-{env}")
-                _print_differences(env, before, after)
+                before, after = (Path(temporary) / f"{when}-{env}" for when in ("before", "after"))
+                _synthesise(ROOT, env, after)
+                if _has(tree, env):
+                    _synthesise(tree, env, before)
+                    _print_differences(env, before, after)
+                else:
+                    stacks = sorted(file.name.removesuffix(".template.json") for file in after.glob("*.template.json"))
+                    print(f"## {env}\n\n{env} is new: {base} has no such environment. It has {', '.join(stacks)}.\n")
         finally:
             shutil.rmtree(tree)
             subprocess.run(["git", "worktree", "prune"], cwd=ROOT, check=True)
+
+
+def _has(tree: Path, env: str) -> bool:
+    """Whether the revision has the environment."""
+    asked = "import sys; from stacks.settings import ENVIRONMENTS; sys.exit(sys.argv[1] not in ENVIRONMENTS)"
+    return not subprocess.run([sys.executable, "-W", "ignore", "-c", asked, env], cwd=tree).returncode
 
 
 def _synthesise(tree: Path, env: str, out: Path) -> Path:

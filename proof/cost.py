@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app import templates
+from stacks.settings import ENVIRONMENTS
 
 TABLE: Final = json.loads((Path(__file__).parent / "prices.json").read_text())
 HOURS: Final = TABLE["hours_a_month"]
@@ -14,7 +15,7 @@ HOURS: Final = TABLE["hours_a_month"]
 INVOCATIONS: Final = 1_000_000
 """Invocations a month, of 20 ms with 512 MB and 600 bytes of log each."""
 
-VARIANTS: Final = [(env, egress) for env in ("dev", "prod") for egress in ("endpoints", "nat")]
+VARIANTS: Final = [(env, egress) for env in ENVIRONMENTS for egress in ("endpoints", "nat")]
 
 AWS_SAMPLE: Final = Counter(
     {

@@ -19,12 +19,12 @@ from stacks.settings import ENVIRONMENTS, Settings
 
 def settings() -> str:
     """Return README's table of settings."""
-    rows = ["| setting | dev | prod | meaning |\n|---|---|---|---|\n"]
+    rows = [f"| setting | {' | '.join(ENVIRONMENTS)} | meaning |\n|---|{'---|' * len(ENVIRONMENTS)}---|\n"]
     for each in fields(Settings):
         if each.name != "env":
-            values = (getattr(ENVIRONMENTS[env], each.name) for env in ("dev", "prod"))
-            dev, prod = (f"`{value}`" if value != "" else "" for value in values)
-            rows.append(f"| `{each.name}` | {dev} | {prod} | {each.metadata['doc']} |\n")
+            values = [getattr(settings, each.name) for settings in ENVIRONMENTS.values()]
+            cells = " | ".join(f"`{value}`" if value != "" else "" for value in values)
+            rows.append(f"| `{each.name}` | {cells} | {each.metadata['doc']} |\n")
     return "".join(rows)
 
 
@@ -32,14 +32,15 @@ def concurrency() -> str:
     """Return what each environment reserves of the account's concurrent executions."""
     reserved = {
         env: sum(
-            resource["Properties"]["ReservedConcurrentExecutions"]
+            resource["Properties"].get("ReservedConcurrentExecutions", 0)
             for template in templates(env=env).values()
             for resource in template["Resources"].values()
             if resource["Type"] == "AWS::Lambda::Function"
         )
-        for env in ("dev", "prod")
+        for env in ENVIRONMENTS
     }
-    return f"dev takes {reserved['dev']}, prod {reserved['prod']}"
+    first, *others = (f"{env}{{}} {number}" for env, number in reserved.items())
+    return ", ".join([first.format(" takes"), *(each.format("") for each in others)])
 
 
 def application() -> str:

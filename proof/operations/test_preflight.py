@@ -113,7 +113,7 @@ def test_calls_that_the_credentials_do_not_allow_are_skipped(new_account: LocalC
 
 
 def test_an_existing_environment_does_not_stop_its_own_deploy(cloud: LocalCloud) -> None:
-    assert Preflight(from_context({}), templates(env="dev"), cloud.session()).faults() == []
+    assert Preflight(from_context({"owner": "local"}), templates(env="dev"), cloud.session()).faults() == []
 
 
 def _faults(*context: tuple[str, str], env: str = "dev", **answers: Any) -> list[str]:

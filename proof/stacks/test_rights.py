@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from app import templates
+from stacks.settings import ENVIRONMENTS
 
 SCHEMAS = Path(str(importlib.util.find_spec("cfnlint").origin)).parent / "data" / "schemas"  # type: ignore[union-attr]
 PROVIDER = json.loads((SCHEMAS / "providers" / "us-east-1.json").read_text())
 VARIANTS = [
     {"env": env, "egress": egress, "alarm_email": "a@example.com", "github_repository": "owner/name"}
-    for env in ("dev", "prod")
+    for env in ENVIRONMENTS
     for egress in ("endpoints", "nat")
 ]
 NEVER_READ = {"secretsmanager:GetSecretValue"}

@@ -11,7 +11,7 @@ import pytest
 from app import build, lasting_settings
 from shared import errors
 from stacks.constructs.serving_monitoring import FAILURES
-from stacks.settings import from_context
+from stacks.settings import ENVIRONMENTS, from_context
 from tests.conftest import Templates
 
 RUNBOOK = Path(__file__).parent.parent.parent / "docs" / "runbook"
@@ -162,7 +162,7 @@ def test_every_resource_that_takes_tags_is_tagged(templates: Templates) -> None:
         for resource in templates.resources(f"AWS::{kind}").values():
             tags = {tag["Key"]: tag["Value"] for tag in resource["Properties"]["Tags"]}
             assert tags["application"] == lasting_settings().application
-            assert tags["environment"] in ("dev", "prod")
+            assert tags["environment"] in ENVIRONMENTS
 
 
 def test_every_log_is_kept_for_a_stated_time(templates: Templates) -> None:

@@ -1,6 +1,7 @@
 """Wrong settings are refused together, each with what would be right; right ones are used unchanged."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import botocore.session
 import pytest
@@ -62,6 +63,23 @@ def test_an_environment_is_added_by_one_constant(
     policies = {each["DeletionPolicy"] for each in templates.resources("AWS::KMS::Key").values()}
     assert policies == {"RetainExceptOnCreate" if protect_data else "Delete"}
     assert templates.only("AWS::RDS::DBInstance")["DBInstanceIdentifier"].startswith("staging-")
+
+
+def test_an_environments_name_may_have_a_hyphen(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Settings(env="pre-prod", protect_data=False, parameter_ttl=60)
+    monkeypatch.setattr("stacks.settings.checks.ENVIRONMENTS", {**ENVIRONMENTS, "pre-prod": own})
+    assert from_context({"env": "pre-prod"}).parameter_ttl == 60
+    assert from_context({"env": "pre-prod", "pre-prod": {"parameter_ttl": 7}}).parameter_ttl == 7
+
+
+def test_a_cdk_json_that_is_none_is_refused_with_the_files_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cdk.json").write_text('{\n  "context": {"dev": {"parameter_ttl": 7},}\n}')
+    monkeypatch.setattr("app.__file__", str(tmp_path / "app.py"))
+    with pytest.raises(SettingsError, match=r"^cdk.json: line 2, column \d+: ") as refused:
+        app.lasting_settings()
+    assert len(refused.value.faults) == 1
 
 
 def test_cdks_own_context_is_passed_over() -> None:
@@ -155,6 +173,15 @@ def _subnets(prefix: str) -> dict[str, str]:
     [
         ({"env": "stage"}, "env=stage: unknown environment; allowed: dev, prod"),
         ({"vpc_cdir": "10.0.0.0/16"}, "vpc_cdir=10.0.0.0/16: unknown setting; did you mean vpc_cidr?"),
+        ({"ENV": "prod"}, "ENV=prod: unknown setting; did you mean env?"),
+        ({"team": "me"}, "team=me: unknown setting; stacks/settings/settings.py has each setting"),
+        ({"flavour": "x"}, "flavour=x: unknown setting; stacks/settings/settings.py has each setting"),
+        ({"database_name": None}, "database_name=null: not a text; without it the default holds"),
+        ({"parameter_ttl": None}, "parameter_ttl=null: not a whole number; allowed: 0 to 300"),
+        ({"alarm_email": ["a@b.c"]}, 'alarm_email=["a@b.c"]: not a text'),
+        ({"runbook": True}, "runbook=true: not a text"),
+        ({"pre-prod": {"parameter_ttl": 7}}, "unknown environment; did you mean prod?"),
+        ({"stagin": {}}, "unknown environment; stacks/settings/settings.py has each environment"),
         ({"vpc_cidr": "everywhere"}, "vpc_cidr=everywhere: not an IPv4 address range"),
         ({"vpc_cidr": "172.31.0.1/16"}, "vpc_cidr=172.31.0.1/16: not in the form"),
         ({"vpc_cidr": "172.16.0.0/12"}, "vpc_cidr=172.16.0.0/12: a VPC and its subnets are /16 to /28"),
