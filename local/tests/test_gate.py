@@ -87,6 +87,32 @@ def test_a_request_that_nobody_signed_is_refused_before_its_body_is_sent(
         assert connection.recv(12) in (b"HTTP/1.1 403", b"HTTP/1.1 400")
 
 
+@pytest.mark.parametrize(
+    ("authorisation", "answer"),
+    [("AWS_IAM", '{"message":"Forbidden"}'), ("NONE", "Missing Authentication Token")],
+    ids=["with an authoriser", "without"],
+)
+def test_an_api_refuses_itself_only_where_it_has_an_authoriser(
+    cloud: LocalCloud, send: Send, authorisation: str, answer: str
+) -> None:
+    """Without one it would serve everybody, as on AWS; here the gate refuses."""
+    apis = cloud.client("apigatewayv2")
+    api = apis.create_api(Name="gate", ProtocolType="HTTP")["ApiId"]
+    try:
+        apis.create_stage(ApiId=api, StageName="$default", AutoDeploy=True)
+        integration = apis.create_integration(
+            ApiId=api, IntegrationType="HTTP_PROXY", IntegrationMethod="POST", IntegrationUri="https://127.0.0.1:1/"
+        )["IntegrationId"]
+        apis.create_route(
+            ApiId=api, RouteKey="POST /", Target=f"integrations/{integration}", AuthorizationType=authorisation
+        )
+        for place in (f"/_aws/execute-api/{api}/", f"/_aws/execute-api/{api}/$default/"):
+            status, body = send(place, {})
+            assert (status, answer in body) == (403, True), body
+    finally:
+        apis.delete_api(ApiId=api)
+
+
 def test_the_administrators_signature_is_taken(cloud: LocalCloud, send: Send) -> None:
     status, body = send("/", _signed(cloud, *_administrator(cloud)))
     assert status == 200
