@@ -41,7 +41,8 @@ def up(debug_port: int = 0) -> None:
     write_exports(cloud, EXPORTS)
     outputs = cloud.outputs("Service")
     print(
-        "\n".join(f"{name} = {value}" for name, value in outputs.items()),
+        # Not those that CDK makes for another stack.
+        "\n".join(f"{name} = {value}" for name, value in outputs.items() if not name.startswith("ExportsOutput")),
         "\nNow, in any shell:",
         f"  . {shlex.quote(str(EXPORTS))}",
         "  aws cloudformation list-stacks --query 'StackSummaries[].StackName'",

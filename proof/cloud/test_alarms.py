@@ -31,9 +31,11 @@ from proof.conftest import copied, edit
 from proof.functions.test_transactions import Schedule
 from proof.testbed.fault_servers import FaultyDatabase, common_name_certificate, cut_unanswered, running
 from shared.errors import BadRequestError
+from shared.schema import HISTORY
 
 MINUTE = 1
 CONCURRENCY = 2
+APPLIED = f"{HISTORY}.schema_history"
 CONTEXT = ("release=gradual", "parameter_ttl=0", "secret_ttl=0", f"reserved_concurrency={CONCURRENCY}")
 
 FAULTS = """
@@ -274,11 +276,11 @@ def _migration_fails(alarms: Alarms) -> None:
     """The page's `was changed after it was applied`, five times and more."""
     function = alarms.function_named("Migration")
     with alarms.master() as cursor:
-        cursor.execute("UPDATE demoapp_history.schema_history SET checksum = REVERSE(checksum)")
+        cursor.execute(f"UPDATE {APPLIED} SET checksum = REVERSE(checksum)")
         try:
             alarms.set_off("MigrationFailed", lambda: operations.aws.invoke(alarms.lambda_, function), times=5)
         finally:
-            cursor.execute("UPDATE demoapp_history.schema_history SET checksum = REVERSE(checksum)")
+            cursor.execute(f"UPDATE {APPLIED} SET checksum = REVERSE(checksum)")
 
 
 def _fails_five_times(alarms: Alarms) -> None:
@@ -318,14 +320,14 @@ def _the_parameter_is_no_json(alarms: Alarms) -> None:
 def _the_schema_is_older(alarms: Alarms) -> None:
     """As after a restore of an old snapshot."""
     with alarms.master() as cursor:
-        cursor.execute("RENAME TABLE demoapp_history.schema_history TO demoapp_history.kept")
-        cursor.execute("CREATE TABLE demoapp_history.schema_history SELECT * FROM demoapp_history.kept LIMIT 1")
+        cursor.execute(f"RENAME TABLE {APPLIED} TO {APPLIED}_kept")
+        cursor.execute(f"CREATE TABLE {APPLIED} SELECT * FROM {APPLIED}_kept LIMIT 1")
         try:
             alarms.cut_connections()
             alarms.set_off("SchemaVersionError", alarms.error)
         finally:
-            cursor.execute("DROP TABLE demoapp_history.schema_history")
-            cursor.execute("RENAME TABLE demoapp_history.kept TO demoapp_history.schema_history")
+            cursor.execute(f"DROP TABLE {APPLIED}")
+            cursor.execute(f"RENAME TABLE {APPLIED}_kept TO {APPLIED}")
 
 
 def _the_secret_names_another_server(alarms: Alarms) -> None:
@@ -348,11 +350,11 @@ def _a_failover(alarms: Alarms) -> None:
 
 def _a_table_is_missing(alarms: Alarms) -> None:
     with alarms.master() as cursor:
-        cursor.execute("RENAME TABLE devDB.note TO devDB.elsewhere")
+        cursor.execute("RENAME TABLE note TO elsewhere")
         try:
             alarms.set_off("QueryFailedError", lambda: alarms.error({"latest": 1}), times=5)
         finally:
-            cursor.execute("RENAME TABLE devDB.elsewhere TO devDB.note")
+            cursor.execute("RENAME TABLE elsewhere TO note")
 
 
 def _commit_is_not_answered(alarms: Alarms) -> None:
