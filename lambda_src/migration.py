@@ -28,8 +28,8 @@ from shared.errors import DependencyUnavailableError, InvocationError, QueryFail
 from shared.schema import HISTORY, LOCK, REHEARSAL, VERSION, Migration, read
 
 FILES: Final = Path(__file__).parent / "migrations"
-METADATA_WAIT: Final = 3
-"""Seconds that a statement waits for a table in use: while it waits, all later queries wait behind it."""
+LOCK_WAIT: Final = 3
+"""Seconds that a statement waits for a table or row in use: all later queries may wait behind it."""
 PAUSE: Final = 2.0
 BUSY: Final = frozenset({1205, 1213})
 """A lock's wait and a deadlock: they leave the session whole."""
@@ -116,7 +116,8 @@ class Migrator:
             raise MigrationError(
                 f"another deploy is applying migrations: {holder} holds its lock: deploy again when it has ended"
             )
-        self._database.rows(f"SET SESSION lock_wait_timeout = {METADATA_WAIT}, wait_timeout = 60")
+        waits = f"lock_wait_timeout = {LOCK_WAIT}, innodb_lock_wait_timeout = {LOCK_WAIT}, wait_timeout = 60"
+        self._database.rows(f"SET SESSION {waits}")
 
     def _records(self) -> dict[int, Record]:
         sql = (
@@ -168,7 +169,7 @@ class Migrator:
 
     def _run(self, migration: Migration, before: Schema) -> None:
         """Run the statement in a transaction that stays open, again while a table is in use; record a failure."""
-        for _ in attempts(self._deadline, lambda _: PAUSE, 2 * METADATA_WAIT + PAUSE):
+        for _ in attempts(self._deadline, lambda _: PAUSE, 2 * LOCK_WAIT + PAUSE):
             fault = self._try(migration)
             if not fault:
                 return

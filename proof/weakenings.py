@@ -333,8 +333,8 @@ CODE: dict[str, tuple[str, str, str, str]] = {
     ),
     "a throttled read outlasts the deadline": (
         "shared/frame.py",
-        "if not error.throttled or pause + direct_read.BUDGET > self._deadline.remaining():",
-        "if not error.throttled:",
+        "THROTTLE_PAUSE), direct_read.BUDGET):",
+        "THROTTLE_PAUSE), -60.0):",
         FAULTS,
     ),
     "the libraries log at every level": (
@@ -400,7 +400,7 @@ CODE: dict[str, tuple[str, str, str, str]] = {
     ),
     "a migration stops the application": (
         "migration.py",
-        'self._database.rows(f"SET SESSION lock_wait_timeout = {METADATA_WAIT}")',
+        'self._database.rows(f"SET SESSION {waits}")',
         "pass",
         MIGRATION,
     ),

@@ -375,9 +375,9 @@ def test_a_fault_that_comes_as_a_row_is_one(server: Server, folder: Path, migrat
 
 
 def test_a_syntax_error_has_its_line(folder: Path, migrate: Migrate) -> None:
-    (folder / "0002_two.sql").write_text("\n\n-- Why.\nALTER TABLE one\nADD COLUM two INT\n")
+    (folder / "0002_two.sql").write_text("\n\n-- Why.\nALTER TABLE one\nAD COLUMN two INT\n")
     with pytest.raises(
-        MigrationError, match=r"^0002_two\.sql:5: MySQL error 1064: You have an error .* near 'two INT'$"
+        MigrationError, match=r"^0002_two\.sql:5: MySQL error 1064: You have an error .* near 'AD COLUMN two INT'$"
     ):
         migrate()
 
@@ -388,6 +388,21 @@ def test_a_table_in_use_for_longer_than_the_deploy_fails_it(server: Server, fold
     with _in_use(server, "LOCK TABLES migrated.one READ", seconds=6), pytest.raises(MigrationError, match="1205"):
         migrate(budget=8)
     assert migrate()["applied"] == ["0002_two.sql"]
+
+
+def test_a_row_in_use_is_named_too_and_waited_for_no_longer_than_a_table(
+    server: Server, folder: Path, migrate: Migrate
+) -> None:
+    """By whoever may read it: a shared lock asks for no other right."""
+    migrate()
+    server.execute("INSERT INTO migrated.one VALUES (1)")
+    (folder / "0002_two.sql").write_text("UPDATE one SET id = id + 1")
+    with server.session() as execute:
+        execute("START TRANSACTION", "SELECT * FROM migrated.one LOCK IN SHARE MODE")
+        with pytest.raises(MigrationError, match=r"0002_two\.sql: MySQL error 1205"):
+            migrate(budget=8)
+    assert migrate()["applied"] == ["0002_two.sql"]
+    assert server.execute("SELECT id FROM migrated.one") == [(2,)]
 
 
 def test_a_failure_that_left_a_trace_is_not_recorded_as_without(
@@ -499,7 +514,7 @@ def test_a_database_that_is_ahead_of_the_files_is_left_as_it_is(folder: Path, mi
 def test_a_table_in_use_delays_queries_briefly_and_is_changed_when_it_is_free(
     server: Server, folder: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migration, "METADATA_WAIT", 1)
+    monkeypatch.setattr(migration, "LOCK_WAIT", 1)
     monkeypatch.setattr(migration, "PAUSE", 0.1)
     migrate()
     (folder / "0002_two.sql").write_text(TWO)

@@ -56,7 +56,7 @@ def test_a_function_whose_construct_was_renamed_is_tested_and_a_rollback_invokes
         return [name for _, name, line in printed if "invocation.finished" in line or "migration.finished" in line]
 
     started = len(invoked())
-    edit(tree / "stacks" / "service.py", '"Function",\n', '"Renamed",\n')
+    edit(tree / "stacks" / "service.py", '"Serving",\n', '"Renamed",\n')
     application = tree / "lambda_src" / "application.py"
     right = application.read_text()
     edit(application, "    return _sentence(config, database)[", "    return 1 // 0 or _sentence(config, database)[")

@@ -245,7 +245,7 @@ def migrations() -> Iterator[Migrations]:
         secret = {"SecretString": json.dumps(details | {"username": user, "password": word}), "VersionId": "1"}
         stack.enter_context(mock.patch("shared.database.ROOT_CERTIFICATES", bundle))
         stack.enter_context(mock.patch("shared.direct_read.secret", return_value=secret))
-        stack.enter_context(mock.patch("migration.METADATA_WAIT", 1))
+        stack.enter_context(mock.patch("migration.LOCK_WAIT", 1))
         folder = Path(tempfile.mkdtemp())
         stack.callback(shutil.rmtree, folder)
         yield Migrations(server, stack.enter_context(server.session()), folder)

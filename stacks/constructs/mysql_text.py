@@ -76,8 +76,6 @@ def tokens(text: str) -> list[Token]:
         token = Token(match[0], line)
         if match.lastgroup == "other":
             _check(token, text[match.start() : match.start() + 3], begins_line=begins_line)
-        elif match.lastgroup == "word" and (odd := [each for each in match[0] if _is_invisible(each)]):
-            raise TextError(line, f"an invisible character (U+{ord(odd[0]):04X}), which MySQL takes for a letter")
         if match.lastgroup not in ("space", "comment"):
             found.append(token)
         begins_line = "\n" in match[0] or (begins_line and match.lastgroup == "space")

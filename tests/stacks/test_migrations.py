@@ -113,6 +113,8 @@ def test_one_statement_is_taken_however_it_is_written(tmp_path: Path, sql: str) 
         ("UPDATE a SET\u00a0n = 1", 1, "an invisible character (U+00A0)"),
         ("UPDATE a SET n\u200b = 1", 1, "an invisible character (U+200B)"),
         ("UPDATE a SET n = 1 \x00", 1, "an invisible character (U+0000)"),
+        ("UPDATE a SET n\u2028= 1", 1, "an invisible character (U+2028)"),
+        ("UPDATE a SET n\u2029= 1", 1, "an invisible character (U+2029)"),
         (";", 1, "no statement"),
         ("DELIMITER //\nCREATE TRIGGER t BEFORE INSERT ON a FOR EACH ROW SET NEW.n = 1//", 1, "DELIMITER is of the"),
         ("CREATE DEFINER=`a`@`%`\nTRIGGER t BEFORE INSERT ON a FOR EACH ROW BEGIN x; END", 2, "triggers are not migr"),
@@ -132,7 +134,12 @@ def test_one_statement_is_taken_however_it_is_written(tmp_path: Path, sql: str) 
         ("ALTER TABLE b ENGINE = MyISAM", 1, "ENGINE=MyISAM cannot take back"),
         ("ALTER TABLE a EXCHANGE PARTITION p WITH TABLE b", 1, "EXCHANGE PARTITION leaves no trace"),
         ("ALTER TABLE a TRUNCATE PARTITION p", 1, "TRUNCATE PARTITION leaves no trace"),
+        *(
+            (f"ALTER TABLE a {word} PARTITION p", 1, f"{word} PARTITION leaves no trace")
+            for word in ("ANALYZE", "CHECK", "OPTIMIZE", "REBUILD", "REPAIR")
+        ),
         ("ALTER TABLE a DISCARD TABLESPACE", 1, "DISCARD TABLESPACE leaves no trace"),
+        ("ALTER TABLE a IMPORT PARTITION p TABLESPACE", 1, "IMPORT PARTITION leaves no trace"),
         ("RENAME TABLE a TO c, b TO a, c TO b", 1, "an exchange leaves the same names"),
         ("RENAME TABLES `a` TO c, b TO A, c TO b", 1, "an exchange leaves the same names"),
         ("RENAME USER a TO b", 1, "RENAME USER: only tables, indexes and views"),
@@ -147,7 +154,9 @@ def test_one_statement_is_taken_however_it_is_written(tmp_path: Path, sql: str) 
         ("LOAD DATA INFILE 'x' INTO TABLE a", 1, "the server reads no file of yours"),
         ("GRANT SELECT ON a TO b", 1, "GRANT is no change of data"),
         ("DELETE FROM `migrations_history`.schema_history", 1, "migrations_history is the migrations' own database"),
+        ("UPDATE migrations_rehearsal.a SET n = 1", 1, "migrations_rehearsal is the migrations' own database"),
         ("UPDATE a SET n = RELEASE_LOCK('x')", 1, "RELEASE_LOCK would let another deploy in"),
+        ("UPDATE a SET n = RELEASE_ALL_LOCKS()", 1, "RELEASE_ALL_LOCKS would let another deploy in"),
     ],
 )
 def test_what_cannot_be_applied_is_refused_with_its_line(
