@@ -298,4 +298,4 @@ def explorations(*, whole: bool) -> Iterator[tuple[str, Scenario, int, dict[str,
     for scenario in SCENARIOS:
         yield f"{scenario.name}, 2 runs, 2 switches{is_drawn}", scenario, 2, {"switches": 2, "cuts": 0, **drawn}
     for scenario in SCENARIOS if whole else ():
-        yield f"{scenario.name}, 2 runs, 2 switches, 1 cut, drawn", scenario, 2, {"switches": 2, "cuts": 1, "most": 500}
+        yield f"{scenario.name}, 2 runs, 2 switches, 1 cut, drawn", scenario, 2, {"switches": 2, "cuts": 1, "most": 200}
