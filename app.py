@@ -12,7 +12,7 @@ import aws_cdk as cdk
 from stacks.acknowledgements import acknowledge_findings
 from stacks.constructs.dependencies import DependenciesError
 from stacks.constructs.migrations import MigrationsError, check_migrations
-from stacks.constructs.ownership import belongs
+from stacks.constructs.ownership import keep_others_from_deploying
 from stacks.database import DatabaseStack
 from stacks.deployment import DeploymentStack
 from stacks.monitoring import MonitoringStack
@@ -38,9 +38,7 @@ def build(app: cdk.App, settings: Settings) -> None:
     MonitoringStack(app, f"{prefix}Monitoring", settings=settings, network=network, database=database, service=service)
     if settings.github_repository:
         DeploymentStack(app, f"{prefix}Deployment", settings=settings)
-    for stack in app.node.children:
-        if isinstance(stack, cdk.Stack):
-            belongs(stack, settings)
+    keep_others_from_deploying(app, settings)
     cdk.Tags.of(app).add("application", settings.application)
     cdk.Tags.of(app).add("environment", settings.env)
     acknowledge_findings(app, settings)

@@ -16,13 +16,10 @@ SCHEMA: Final = 2
 
 
 def answer(event: Any, context: Any, config: dict[str, Any], database: ApplicationDatabase) -> object:
-    """Return the answer to one event: any of the values in the table of `shared/encoding.py`.
+    """Return the answer to what the caller sent: any of the values in the table of `shared/encoding.py`.
 
-    Args:
-        event: what the caller sent.
-        context: Lambda's (https://docs.aws.amazon.com/lambda/latest/dg/python-context.html).
-        config: the parameter's JSON object; `enableVersion` is true or false.
-        database: reads, and writes in transactions.
+    `context` is Lambda's (https://docs.aws.amazon.com/lambda/latest/dg/python-context.html), and `config` the JSON
+    object in the parameter; in it, `enableVersion` is true or false.
 
     Raises:
         BadRequestError: the caller is told its message, and no alarm counts it.

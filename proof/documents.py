@@ -4,6 +4,7 @@ A part stands between `<!-- name -->` and `<!-- /name -->`. What takes minutes t
 written by its own command: proof/hardening.md by `make mutants`, proof/performance.md by `make bench`.
 """
 
+import ast
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -18,7 +19,7 @@ from stacks.settings import ENVIRONMENTS, Settings
 
 
 def settings() -> str:
-    """Return README's table of settings."""
+    """Return the table of settings."""
     rows = [f"| setting | {' | '.join(ENVIRONMENTS)} | meaning |\n|---|{'---|' * len(ENVIRONMENTS)}---|\n"]
     for each in fields(Settings):
         if each.name != "env":
@@ -48,12 +49,71 @@ def application() -> str:
     return f"```python\n{(ROOT / 'lambda_src/application.py').read_text()}```\n"
 
 
+def wiring() -> str:
+    """Return what connects the stacks."""
+    return _python("app.py", "build")
+
+
+def unit_test() -> str:
+    """Return a test of the application."""
+    return _python("tests/lambda_src/test_application.py", "test_the_newest_notes_are_read")
+
+
+def _python(file: str, name: str) -> str:
+    """Return a function of a file, as a block of code, without its docstring."""
+    text = (ROOT / file).read_text()
+    function = _defined(ast.parse(text), name)
+    lines = text.splitlines()[function.lineno - 1 : function.end_lineno]
+    if isinstance(function, ast.FunctionDef) and ast.get_docstring(function):
+        first, last = function.body[0].lineno, function.body[0].end_lineno
+        assert last
+        del lines[first - function.lineno : last - function.lineno + 1]
+    return "\n".join(["```python", *lines, "```", ""])
+
+
+LINK: Final = re.compile(r"\[(`?)([\w. ]+)`?\]\(\.\./([\w/]+\.py)(?:#L\d+)?\)")
+"""A link of docs/walk.md to code: a name in code's letters is defined in the file, on the line that is linked."""
+
+
+def walk() -> str:
+    """Return the walk with each link to the line that defines its name."""
+
+    def linked(link: re.Match[str]) -> str:
+        mark, name, file = link.groups()
+        line = f"#L{_defined(ast.parse((ROOT / file).read_text()), name).lineno}" if mark else ""
+        return f"[{mark}{name}{mark}](../{file}{line})"
+
+    return LINK.sub(linked, part("docs/walk.md", "walk")[2])
+
+
+def _defined(tree: ast.Module, name: str) -> ast.stmt:
+    """Return the statement that defines a name of a module, as `Class.method`, or fail."""
+    found: ast.stmt | ast.Module = tree
+    for each in name.split("."):
+        assert isinstance(found, ast.Module | ast.ClassDef), name
+        found = next(statement for statement in found.body if each in _names(statement))
+    assert isinstance(found, ast.stmt)
+    return found
+
+
+def _names(statement: ast.stmt) -> list[str]:
+    match statement:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return [name]
+    return []
+
+
 FINDINGS: Final = ("docs/security.md", "findings")
 PARTS: Final[Mapping[tuple[str, str], Callable[[], str]]] = {
     ("README.md", "application"): application,
-    ("README.md", "settings"): settings,
-    ("README.md", "concurrency"): concurrency,
-    ("README.md", "cost"): lambda: cost.totals() + "\n",
+    ("README.md", "test"): unit_test,
+    ("README.md", "wiring"): wiring,
+    ("docs/settings.md", "settings"): settings,
+    ("docs/settings.md", "concurrency"): concurrency,
+    ("docs/settings.md", "cost"): lambda: cost.totals() + "\n",
+    ("docs/walk.md", "walk"): walk,
     ("proof/faults.md", "faults"): test_faults.table,
     ("proof/faults.md", "writes"): test_transactions.table,
     ("docs/changes.md", "changes"): test_changes.table,

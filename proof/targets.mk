@@ -1,6 +1,6 @@
 # What shows the promises: minutes where `make test` takes seconds.
 
-.PHONY: prove soak interruptions changes mutants explore network findings cost docs bench commands checkov
+.PHONY: prove soak interruptions changes mutants explore network findings cost docs reading bench commands checkov
 
 PROVE = `make prove` adds proof/: faults, interrupted commands, deploys that fail, scanners, recipes, documents.
 check: PYTEST += --cov
@@ -35,6 +35,9 @@ cost: install ## What a month costs, item by item
 
 docs: checkov ## Write the generated tables and pictures of README and docs/
 	@PYTHONPATH=lambda_src python -W ignore -m proof.documents
+
+reading: install ## How long the first pages take to read
+	@python -m proof.reading
 
 bench: ## Measure everything; writes proof/performance.md
 	@python3 -m proof.install bench

@@ -9,44 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from operations.commands import CACHE, ROOT, environment
+from proof.copies import copied, filled, run_in
 
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs git")
-
-
-def _copy(target: Path, *without: str) -> Path:
-    """Copy what git lists, without some folders."""
-    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT)
-    for name in filter(None, listed.decode().split("\0")):
-        if (ROOT / name).is_file() and name.partition("/")[0] not in without:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target / name)
-    return target
-
-
-def _filled(copy: Path) -> Path:
-    """Give a copy the caches of this clone, so that nothing is downloaded twice."""
-    for cache in ("pip", "uv", "npm", "jsii"):
-        if (CACHE / cache).exists():
-            shutil.copytree(CACHE / cache, copy / ".local" / "cache" / cache)
-    return copy
-
-
-def _run(folder: Path, *command: str, status: int = 0, **variables: str) -> str:
-    """Run a command in a copy as a person's shell would, without this clone's tools; return what it printed."""
-    inherited = {key: value for key, value in environment().items() if "MAKE" not in key and str(ROOT) not in value}
-    path = os.pathsep.join(each for each in os.environ["PATH"].split(os.pathsep) if not Path(each).is_relative_to(ROOT))
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=inherited | {"PATH": path, "PYTEST_ADDOPTS": "-p no:cacheprovider"} | variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == status, done.stdout[-5000:]
-    return done.stdout
 
 
 def _targets(folder: Path) -> set[str]:
@@ -78,31 +43,31 @@ def _dead(folder: Path) -> list[str]:
 
 
 def test_without_proof_the_demo_runs_and_the_tests_pass(tmp_path: Path) -> None:
-    copy = _filled(_copy(tmp_path / "a copy", "proof"))
+    copy = filled(copied(tmp_path / "a copy", "proof"))
     assert _dead(copy) == []
-    assert "✓ destroyed; nothing left" in _run(copy, "make", "demo")
-    assert re.search(r"\d\d\d passed", _run(copy, "make", "test"))
+    assert "✓ destroyed; nothing left" in run_in(copy, "make", "demo")
+    assert re.search(r"\d\d\d passed", run_in(copy, "make", "test"))
 
 
 def test_without_proof_and_local_it_synthesises_is_tested_and_deploys(tmp_path: Path) -> None:
-    copy = _filled(_copy(tmp_path / "a copy", "proof", "local"))
+    copy = filled(copied(tmp_path / "a copy", "proof", "local"))
     assert _dead(copy) == []
-    _run(copy, "make", "synth")
+    run_in(copy, "make", "synth")
     assert list(copy.glob("cdk.out/demoApp-dev-Service.template.json"))
-    assert "no region: set AWS_REGION" in _run(copy, "make", "deploy", status=2)
-    assert "Unable to locate credentials" in _run(copy, "make", "verify", status=2, AWS_REGION="us-east-1")
+    assert "no region: set AWS_REGION" in run_in(copy, "make", "deploy", status=2)
+    assert "Unable to locate credentials" in run_in(copy, "make", "verify", status=2, AWS_REGION="us-east-1")
     # Plain pip in a plain environment is enough to synthesise.
     shutil.rmtree(copy / "cdk.out")
-    _run(copy, "python3", "-m", "venv", "plain")
-    _run(copy, "plain/bin/pip", "install", "--quiet", "--requirement", "requirements.txt")
+    run_in(copy, "python3", "-m", "venv", "plain")
+    run_in(copy, "plain/bin/pip", "install", "--quiet", "--requirement", "requirements.txt")
     tools = os.pathsep.join(map(str, [copy / "plain/bin", copy / "node_modules/.bin", copy / ".venv/bin"]))
-    _run(copy, "cdk", "synth", "--quiet", PATH=os.pathsep.join([tools, os.environ["PATH"]]))
+    run_in(copy, "cdk", "synth", "--quiet", PATH=os.pathsep.join([tools, os.environ["PATH"]]))
     assert list(copy.glob("cdk.out/demoApp-dev-Service.template.json"))
     # Format, lint, types and tests need no `cdk`, no installer and, where it can be taken away, no network.
-    _run(copy, "make", "development")
+    run_in(copy, "make", "development")
     for tool in [copy / "node_modules/.bin/cdk", copy / ".local/installer/bin/uv", *copy.glob(".venv/bin/pip*")]:
         tool.unlink()
-    said = _run(copy, *_without_network(), "make", "check")
+    said = run_in(copy, *_without_network(), "make", "check")
     assert re.search(r"\d\d\d passed", said)
     assert "Success: no issues found" in said
 
@@ -115,14 +80,14 @@ def _without_network() -> list[str]:
 
 
 def test_a_command_that_a_copy_does_not_have_says_so(tmp_path: Path) -> None:
-    copy = _copy(tmp_path / "copy", "proof", "local")
+    copy = copied(tmp_path / "copy", "proof", "local")
     for name in ("demo", "docs"):
-        assert f"make {name}: no such command here" in _run(copy, "make", name, status=2)
+        assert f"make {name}: no such command here" in run_in(copy, "make", name, status=2)
 
 
 @pytest.mark.parametrize("folder", ["local", "proof"])
 def test_a_dead_link_or_target_would_be_found(tmp_path: Path, folder: str) -> None:
-    copy = _copy(tmp_path / "copy", "proof", "local")
+    copy = copied(tmp_path / "copy", "proof", "local")
     with (copy / "README.md").open("a") as readme:
         readme.write(f"\n[more]({folder}/README.md), `make nowhere`\n")
     assert _dead(copy) == [f"{folder}/README.md", "nowhere"]

@@ -9,7 +9,8 @@ import pytest
 
 from operations.commands import ROOT, environment
 from operations.verify.checks import CHECKS, LOUD_CHECKS
-from proof.documents import FINDINGS, PARTS, part
+from proof.documents import FINDINGS, LINK, PARTS, part
+from proof.reading import PAGES, minutes
 from proof.weakenings import CODE, MUTANTS
 
 FOLDERS = "stacks|lambda_src|migrations|tests|docs|operations|local|proof|requirements"
@@ -70,12 +71,16 @@ def test_every_path_and_make_target_in_the_documents_exists(document: Path) -> N
         assert (ROOT / path).exists(), path
 
 
-def test_the_first_screen_is_one_screen() -> None:
-    first, *_ = (ROOT / "README.md").read_text().split("\n## ")
-    assert len(first.splitlines()) <= 45
-    _, _, after = README.partition("<!-- application -->")
-    shown, _, _ = after.partition("<!-- /application -->")
-    assert len(README.splitlines()) - len(shown.splitlines()) < 200
+def test_the_readme_is_short_and_the_first_pages_are_read_in_ten_minutes() -> None:
+    assert len(README.splitlines()) <= 150
+    assert sum(minutes(*PAGES[name]) for name in ("README, first screen", "README", "make it yours")) <= 10
+
+
+def test_the_walk_has_each_file_of_the_functions_and_the_stacks() -> None:
+    linked = {file for _, _, file in LINK.findall((ROOT / "docs/walk.md").read_text())}
+    there = [file for folder in ("lambda_src", "stacks") for file in (ROOT / folder).rglob("*.py")]
+    of_imports_only = {"stacks/__init__.py", "stacks/constructs/__init__.py", "stacks/settings/__init__.py"}
+    assert {f"{file.relative_to(ROOT)}" for file in there} - of_imports_only == linked - {"app.py"}
 
 
 def test_the_table_of_weakenings_has_each_of_them_noticed_by_a_test_that_exists() -> None:

@@ -10,13 +10,19 @@ OWNER: Final = "Owner"
 """The stacks' parameter with the id of the copy that they belong to."""
 
 
-def belongs(stack: cdk.Stack, settings: Settings) -> None:
-    """Have CloudFormation refuse the stack, before it makes a change, when another copy has deployed it.
+def keep_others_from_deploying(app: cdk.App, settings: Settings) -> None:
+    """Have CloudFormation refuse each stack, before it makes a change, when another copy has deployed it.
 
     CDK's command line passes no value of a parameter that the stack has: its first one stays, which is the id in the
     first copy's cdk.json, and a rule compares it with the id of the copy that deploys.
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/rules-section-structure.html
     """
+    for stack in app.node.children:
+        if isinstance(stack, cdk.Stack):
+            _add_rule(stack, settings)
+
+
+def _add_rule(stack: cdk.Stack, settings: Settings) -> None:
     owner = cdk.CfnParameter(
         stack, OWNER, default=settings.owner, description="The copy of the repository that deploys (cdk.json)"
     )
