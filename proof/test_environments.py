@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,9 +83,8 @@ print(templates(env="pre-prod")["Service"]["Resources"].keys() >= {"AppConfig1FD
 
 def test_the_tests_of_templates_take_it_in(tree: Path) -> None:
     tests = ["tests/stacks/test_monitoring.py", "tests/stacks/test_database.py", "tests/stacks/test_network.py"]
-    printed = _run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--verbose", "-k", "pre-prod", *tests)
-    assert "[pre-prod-endpoints] PASSED" in printed
-    assert "[pre-prod-nat] PASSED" in printed
+    printed = _run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "pre-prod", *tests)
+    assert re.search(r"^\d\d passed", printed, re.MULTILINE)
 
 
 def test_the_difference_to_the_revision_before_says_that_it_is_new(tree: Path) -> None:
