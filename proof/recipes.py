@@ -19,6 +19,7 @@ TOGETHER: Final = (
     "a-schedule",
     "a-setting",
     "an-alarm",
+    "another-account",
     "a-table-and-a-query",
 )
 """Those that a copy may take all together. `pytest tests` stays green with each alone, and with all."""
