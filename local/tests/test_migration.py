@@ -377,7 +377,7 @@ def test_a_fault_that_comes_as_a_row_is_one(server: Server, folder: Path, migrat
 def test_a_syntax_error_has_its_line(folder: Path, migrate: Migrate) -> None:
     (folder / "0002_two.sql").write_text("\n\n-- Why.\nALTER TABLE one\nAD COLUMN two INT\n")
     with pytest.raises(
-        MigrationError, match=r"^0002_two\.sql:5: MySQL error 1064: You have an error .* near 'AD COLUMN two INT'$"
+        MigrationError, match=r"^0002_two\.sql:5: MySQL error 1064: You have an error .* near '(AD )?COLUMN two INT'$"
     ):
         migrate()
 
