@@ -51,6 +51,8 @@ def install() -> None:
     cloudwatch._is_sns_action_arn = _is_topic_for_alarms
     groups = provisioners._RESOURCE_HANDLERS["AWS::Logs::LogGroup"]
     create_group = groups["create"]
+    topics = provisioners._RESOURCE_HANDLERS["AWS::SNS::Topic"]
+    create_any_topic = topics["create"]
 
     def create_log_group(logical_id: str, props: Properties, stack: str) -> Created:
         name, attributes = create_group(logical_id, props, stack)
@@ -60,7 +62,13 @@ def install() -> None:
             raise ValueError(f"The specified KMS key does not exist or is not allowed to be used with Arn '{arn}'")
         return name, attributes
 
+    def create_topic(logical_id: str, props: Properties, stack: str) -> Created:
+        arn, attributes = create_any_topic(logical_id, props, stack)
+        sns._topics[arn]["attributes"]["KmsMasterKeyId"] = props.get("KmsMasterKeyId", "")
+        return arn, attributes
+
     groups["create"] = create_log_group
+    topics["create"] = create_topic
 
 
 def _enforce_all(  # noqa: PLR0917 - its signature in ministack
