@@ -109,22 +109,21 @@ def outsider(cloud: LocalCloud) -> Iterator[Probe]:
 
 
 @pytest.fixture(scope="module")
-def port(cloud: LocalCloud) -> int:
-    """The database's."""
+def database(cloud: LocalCloud) -> dict[str, Any]:
+    """Where it is: `host` and `port`."""
     (instance,) = cloud.client("rds").describe_db_instances()["DBInstances"]
-    found: int = instance["Endpoint"]["Port"]
-    return found
+    return {"host": instance["Endpoint"]["Address"], "port": instance["Endpoint"]["Port"]}
 
 
-CONNECT = "result = greets(socket.AF_INET, ('127.0.0.1', port), seconds)"
+CONNECT = "result = greets(socket.AF_INET, (host, port), seconds)"
 
 
 def test_a_function_reaches_the_database_by_its_groups_alone(
-    allowed: Probe, stranger: Probe, outsider: Probe, port: int
+    allowed: Probe, stranger: Probe, outsider: Probe, database: dict[str, Any]
 ) -> None:
-    assert allowed(CONNECT, port=port, seconds=20) == "greets"
-    assert stranger(CONNECT, port=port, seconds=1) == "hangs"
-    assert outsider(CONNECT, port=port, seconds=1) == "hangs"
+    assert allowed(CONNECT, **database, seconds=20) == "greets"
+    assert stranger(CONNECT, **database, seconds=1) == "hangs"
+    assert outsider(CONNECT, **database, seconds=1) == "hangs"
 
 
 CHILD = """
@@ -135,7 +134,7 @@ while os.getppid() == parent:
     time.sleep(0.01)
 with socket.socket() as connection:
     connection.settimeout({seconds})
-    connection.connect(("127.0.0.1", {port}))
+    connection.connect(("{host}", {port}))
     try:
         print(len(connection.recv(5)))
     except TimeoutError:
@@ -153,14 +152,16 @@ os.environ.clear()
 """
 
 
-def test_what_a_function_starts_counts_as_the_function(allowed: Probe, stranger: Probe, port: int) -> None:
-    assert allowed(CHILD, port=port, seconds=20, leaves="parent = 0") == "5"
-    assert stranger(CHILD, port=port, seconds=1, leaves="parent = 0") == "hangs"
+def test_what_a_function_starts_counts_as_the_function(
+    allowed: Probe, stranger: Probe, database: dict[str, Any]
+) -> None:
+    assert allowed(CHILD, **database, seconds=20, leaves="parent = 0") == "5"
+    assert stranger(CHILD, **database, seconds=1, leaves="parent = 0") == "hangs"
 
 
-def test_what_leaves_its_function_reaches_nothing(allowed: Probe, port: int) -> None:
+def test_what_leaves_its_function_reaches_nothing(allowed: Probe, database: dict[str, Any]) -> None:
     """An orphan in a session of its own could be any function's."""
-    assert allowed(CHILD, port=port, seconds=1, leaves=LEAVES) == "hangs"
+    assert allowed(CHILD, **database, seconds=1, leaves=LEAVES) == "hangs"
 
 
 GUESS = """
@@ -168,7 +169,9 @@ found = []
 for line in open("/proc/net/tcp").read().splitlines()[1:]:
     fields = line.split()
     if fields[3] == "0A":
-        found.append((socket.AF_INET, ("127.0.0.1", int(fields[1].rpartition(":")[2], 16))))
+        address, _, port = fields[1].partition(":")
+        address = socket.inet_ntoa(int(address, 16).to_bytes(4, sys.byteorder))
+        found.append((socket.AF_INET, (address, int(port, 16))))
 for line in open("/proc/net/unix").read().splitlines()[1:]:
     fields = line.split(maxsplit=7)
     if len(fields) == 8:
@@ -185,12 +188,12 @@ result = [len(found), [str(each) for each in found if greets(*each, 0.3) == "gre
 
 
 def test_a_function_that_guesses_port_and_file_does_not_reach_the_server(
-    cloud: LocalCloud, stranger: Probe, port: int
+    cloud: LocalCloud, stranger: Probe, database: dict[str, Any]
 ) -> None:
     """It tries every port that listens, every Unix socket that the kernel tells, and every open descriptor."""
     tried, reached = stranger(GUESS, folder=str(cloud.folder))
     # Other clouds' and tests' servers on this machine are none of this cloud's.
-    own = [each for each in reached if str(port) in each or str(cloud.folder) in each or "/proc/" in each]
+    own = [each for each in reached if database["host"] in each or str(cloud.folder) in each or "/proc/" in each]
     assert tried > 4
     assert own == []
 
@@ -213,7 +216,7 @@ def _rules_to(cloud: LocalCloud, group: str, to: int) -> list[dict[str, Any]]:
 
 
 HOLD = """
-kept["connection"] = socket.create_connection(("127.0.0.1", port), 20)
+kept["connection"] = socket.create_connection((host, port), 20)
 result = len(kept["connection"].recv(65536))
 """
 STILL = """
@@ -226,19 +229,19 @@ result = context.wrap_socket(kept["connection"]).version()
 """
 
 
-def test_a_rule_acts_when_a_connection_opens(cloud: LocalCloud, allowed: Probe, port: int) -> None:
+def test_a_rule_acts_when_a_connection_opens(cloud: LocalCloud, allowed: Probe, database: dict[str, Any]) -> None:
     """One that is open stays open, as AWS's connection tracking has it."""
     (group,) = _groups(cloud)
     (rule,) = _rules_to(cloud, group, 3306)
-    assert allowed(HOLD, port=port) > 5
+    assert allowed(HOLD, **database) > 5
     with without(cloud, group, "egress", rule):
-        assert allowed(CONNECT, port=port, seconds=1) == "hangs"
+        assert allowed(CONNECT, **database, seconds=1) == "hangs"
         assert allowed(STILL) == "TLSv1.3"
-    assert allowed(CONNECT, port=port, seconds=20) == "greets"
+    assert allowed(CONNECT, **database, seconds=20) == "greets"
 
 
 PLAIN = """
-with socket.create_connection(("127.0.0.1", port), 20) as connection:
+with socket.create_connection((host, port), 20) as connection:
     connection.recv(65536)
     # A client's login (CLIENT_PROTOCOL_41) without TLS.
     login = (0x200).to_bytes(4, "little") + bytes(28) + b"demoapp\\0\\0"
@@ -249,9 +252,9 @@ with socket.create_connection(("127.0.0.1", port), 20) as connection:
 
 
 def test_a_login_without_tls_is_refused_though_the_server_takes_unix_sockets_for_secure(
-    allowed: Probe, port: int
+    allowed: Probe, database: dict[str, Any]
 ) -> None:
-    assert allowed(PLAIN, port=port) == [255, 3159]
+    assert allowed(PLAIN, **database) == [255, 3159]
 
 
 READ = """
