@@ -1,4 +1,4 @@
-"""CloudFormation: a client that waits for a stack learns of its end at once.
+"""CloudFormation: a client that waits for a stack learns of its end at once, and of which deploy an event is.
 
 The CDK asks every five seconds, which is long for a stack that is made in one. This patch can
 go when the CDK asks more often. The application's own function asks in the middle of a deploy, and gets its answer
@@ -6,21 +6,28 @@ at once: it is Python's SDK that asks.
 """
 
 import asyncio
+import re
 import time
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 from ministack.services import cloudformation
+from ministack.services.cloudformation import handlers
 
 HOLD: Final = 4.0
 """Seconds, at most, for which the answer about a stack is held back while the stack is in progress."""
 
+_BEGINNINGS: Final = [f"{each}_IN_PROGRESS" for each in ("CREATE", "UPDATE", "DELETE", "ROLLBACK", "UPDATE_ROLLBACK")]
+"""Statuses of a stack with which an operation begins."""
+
 _handle_request = cloudformation.handle_request
+_describe_events = handlers._describe_stack_events
 
 
 def install() -> None:
-    """Hold back the answers."""
+    """Hold back the answers, and name the operations."""
     cloudformation.handle_request = _handle_request_when_settled
+    handlers._ACTION_HANDLERS["DescribeStackEvents"] = _events_with_operations
 
 
 async def _handle_request_when_settled(method: str, path: str, headers: dict[str, str], body: bytes, query: Any) -> Any:
@@ -30,6 +37,29 @@ async def _handle_request_when_settled(method: str, path: str, headers: dict[str
         while _in_progress(name) and time.monotonic() < give_up:  # noqa: ASYNC110 - ministack sets no event
             await asyncio.sleep(0.05)
     return await _handle_request(method, path, headers, body, query)
+
+
+def _events_with_operations(params: dict[str, Any]) -> Any:
+    """An event names the operation that it belongs to, by which CDK tells a deploy's errors from an earlier one's.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_StackEvent.html
+    """
+    answer = _describe_events(params)
+    operations: dict[str, str] = {}
+    for stack_id, events in cloudformation._stack_events.items():
+        operation = ""
+        for event in events:
+            if event["PhysicalResourceId"] == stack_id and event["ResourceStatus"] in _BEGINNINGS:
+                operation = event["EventId"]
+            operations[event["EventId"]] = operation
+    status, headers, body = answer
+    text = body.decode() if isinstance(body, bytes) else body
+    named = re.sub(
+        "<EventId>(.*?)</EventId>",
+        lambda found: f"{found[0]}<OperationId>{operations.get(found[1], '')}</OperationId>",
+        text,
+    )
+    return status, headers, named.encode() if isinstance(body, bytes) else named
 
 
 def _in_progress(name: str) -> bool:
