@@ -89,7 +89,7 @@ def test_a_request_that_nobody_signed_is_refused_before_its_body_is_sent(
 
 @pytest.mark.parametrize(
     ("authorisation", "answer"),
-    [("AWS_IAM", '{"message":"Forbidden"}'), ("NONE", "Missing Authentication Token")],
+    [("AWS_IAM", '{"message": "Forbidden"}'), ("NONE", "Request is missing Authentication Token")],
     ids=["with an authoriser", "without"],
 )
 def test_an_api_refuses_itself_only_where_it_has_an_authoriser(
@@ -108,7 +108,7 @@ def test_an_api_refuses_itself_only_where_it_has_an_authoriser(
         )
         for place in (f"/_aws/execute-api/{api}/", f"/_aws/execute-api/{api}/$default/"):
             status, body = send(place, {})
-            assert (status, answer in body) == (403, True), body
+            assert (status, answer in body) == (403, True), (place, body)
     finally:
         apis.delete_api(ApiId=api)
 
