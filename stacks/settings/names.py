@@ -32,7 +32,7 @@ PLACES: Final[Mapping[str, Place]] = MappingProxyType(
         # CloudFormation makes a function's name of its stack's, its logical id and 13 characters, and cuts what is
         # too long. The patterns of the GitHub role need the stack's name whole.
         # https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html
-        "function": Place(lambda settings: f"{settings.stack_prefix}Database-Rotation{8 * 'X'}-{13 * 'X'}", 64),
+        "function": Place(lambda settings: f"{settings.stack_prefix}Service-ServingFunction{8 * 'X'}-{13 * 'X'}", 64),
         # https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
         "parameter": Place(lambda settings: settings.parameter_name, 1011),
         # https://dev.mysql.com/doc/refman/8.4/en/user-names.html

@@ -15,7 +15,7 @@ from stacks.settings import ENVIRONMENTS, Settings, SettingsError, from_context
 from stacks.settings.names import APPLICATION, ENVIRONMENT, PLACES, application_faults, environment_faults
 from tests.conftest import Templates
 
-LONGEST = 19
+LONGEST = 13
 """The longest name that dev and prod allow."""
 
 
@@ -99,7 +99,7 @@ def test_the_default_keeps_the_aws_samples_names(synthesise: Callable[..., Templ
 
 def test_a_name_that_is_too_long_is_refused_with_the_longest_that_would_do() -> None:
     assert from_context({"application": "a" * LONGEST})
-    with pytest.raises(SettingsError, match=rf"{LONGEST + 1} characters, of which {LONGEST} would do: the database"):
+    with pytest.raises(SettingsError, match=rf"{LONGEST + 1} characters, of which {LONGEST} would do: the function"):
         from_context({"application": "a" * (LONGEST + 1)})
 
 
