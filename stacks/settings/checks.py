@@ -23,6 +23,7 @@ from stacks.settings.rds_mysql import (
     RDS_USERS,
     REHEARSAL,
     SERIES,
+    SNAPSHOT,
     name_faults,
 )
 from stacks.settings.settings import ENVIRONMENTS, Settings
@@ -36,6 +37,10 @@ _FORMS: Final[Mapping[str, tuple[str | re.Pattern[str], str]]] = {
     "engine_version": (
         rf"({'|'.join(map(re.escape, SERIES))})(\.\d+(-rds\.\d+)?)?",
         f"a version of RDS for MySQL; allowed: {', '.join(SERIES)}, or an exact one of these, as {SERIES[-1]}.4",
+    ),
+    "snapshot": (
+        rf"({SNAPSHOT})?",
+        "a manual snapshot's name or ARN, as before-the-move; an automated one is deleted with its instance",
     ),
     "availability_zones": (
         rf"((?P<one>{_ZONE}),(?!(?P=one)$){_ZONE})?",
