@@ -1,8 +1,6 @@
 """The local cloud's snapshots hold data, and it refuses what RDS, KMS and CloudFormation refuse."""
 
-import json
 from collections.abc import Callable, Iterator
-from ssl import create_default_context
 from typing import Any
 
 import pymysql
@@ -11,30 +9,15 @@ from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
 from local.tests.fixtures import local_cloud
-from operations.waiting import wait_until
-
-FRESH = {
-    "Engine": "mysql",
-    "EngineVersion": "8.4",
-    "DBInstanceClass": "db.t4g.micro",
-    "AllocatedStorage": "20",
-    "DBName": "shop",
-    "MasterUsername": "owner",
-    "ManageMasterUserPassword": True,
-    "StorageEncrypted": True,
-    "KmsKeyId": {"Fn::GetAtt": ["Key", "Arn"]},
-}
-RESTORED = {
-    name: FRESH[name] for name in ("Engine", "EngineVersion", "DBInstanceClass", "ManageMasterUserPassword")
-} | {"StorageEncrypted": True}
+from local.tests.instances import FRESH, RESTORED, deploy, execute, instance, master
 
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:
     """A cloud with one instance, `first`, in a stack with its key, and a snapshot of it, `kept`."""
     with local_cloud("snapshots") as cloud:
-        assert _deploy(cloud, "First", FRESH | {"DBInstanceIdentifier": "first"}) == ""
-        _execute(cloud, "first", "CREATE TABLE shop.goods (name VARCHAR(20))", "INSERT INTO shop.goods VALUES ('tea')")
+        assert deploy(cloud, "First", FRESH | {"DBInstanceIdentifier": "first"}) == ""
+        execute(cloud, "first", "CREATE TABLE shop.goods (name VARCHAR(20))", "INSERT INTO shop.goods VALUES ('tea')")
         cloud.client("rds").create_db_snapshot(DBInstanceIdentifier="first", DBSnapshotIdentifier="kept")
         yield cloud
 
@@ -42,65 +25,10 @@ def cloud() -> Iterator[LocalCloud]:
 @pytest.fixture
 def stack(cloud: LocalCloud) -> Iterator[Callable[..., str]]:
     """Deploy an instance in a stack of its own, and return why it failed; the stack is deleted after the test."""
-    yield lambda properties: _deploy(cloud, "Second", properties)
+    yield lambda properties: deploy(cloud, "Second", properties)
     client = cloud.client("cloudformation")
     client.delete_stack(StackName="Second")
     client.get_waiter("stack_delete_complete").wait(StackName="Second", WaiterConfig={"Delay": 1})
-
-
-def _deploy(cloud: LocalCloud, name: str, properties: dict[str, Any]) -> str:
-    """Create or update a stack of a key and an instance; return the first reason of a failure."""
-    client = cloud.client("cloudformation")
-    policy = {"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "kms:*", "Resource": "*"}]}
-    resources = {
-        "Key": {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": policy}},
-        "Instance": {"Type": "AWS::RDS::DBInstance", "DeletionPolicy": "Delete", "Properties": properties},
-    }
-    try:
-        client.describe_stacks(StackName=name)
-        change = client.update_stack
-    except ClientError:
-        change = client.create_stack
-    change(StackName=name, TemplateBody=json.dumps({"Resources": resources}))
-
-    def ended() -> bool:
-        (stack,) = client.describe_stacks(StackName=name)["Stacks"]
-        return not stack["StackStatus"].endswith("_IN_PROGRESS")
-
-    assert wait_until(ended, 120)
-    (stack,) = client.describe_stacks(StackName=name)["Stacks"]
-    if "ROLLBACK" not in stack["StackStatus"]:
-        return ""
-    events = client.describe_stack_events(StackName=name)["StackEvents"]
-    reasons = [each["ResourceStatusReason"] for each in events if each["ResourceStatus"].endswith("_FAILED")]
-    return str(reasons[-1])
-
-
-def _instance(cloud: LocalCloud, identifier: str) -> dict[str, Any]:
-    (found,) = cloud.client("rds").describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
-    return dict(found)
-
-
-def _master(cloud: LocalCloud, identifier: str) -> dict[str, Any]:
-    arn = _instance(cloud, identifier)["MasterUserSecret"]["SecretArn"]
-    return dict(json.loads(cloud.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]))
-
-
-def _execute(cloud: LocalCloud, identifier: str, *statements: str) -> list[Any]:
-    """Run statements as the master, with the password that RDS keeps; the rows of the last."""
-    master, endpoint = _master(cloud, identifier), _instance(cloud, identifier)["Endpoint"]
-    connection = pymysql.connect(
-        host=endpoint["Address"],
-        port=endpoint["Port"],
-        user=master["username"],
-        password=master["password"],
-        ssl=create_default_context(cafile=cloud.variables["AWS_CA_BUNDLE"]),
-        autocommit=True,
-    )
-    with connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-        return list(cursor.fetchall())
 
 
 def _refused(action: Callable[..., Any], **arguments: Any) -> str:
@@ -112,13 +40,13 @@ def _refused(action: Callable[..., Any], **arguments: Any) -> str:
 def test_a_stack_from_a_snapshot_has_its_data_master_and_key_and_a_new_password(
     cloud: LocalCloud, stack: Callable[..., str]
 ) -> None:
-    _execute(cloud, "first", "INSERT INTO shop.goods VALUES ('after the snapshot')")
+    execute(cloud, "first", "INSERT INTO shop.goods VALUES ('after the snapshot')")
     assert stack(RESTORED | {"DBSnapshotIdentifier": "kept", "DBInstanceIdentifier": "second"}) == ""
-    assert _execute(cloud, "second", "SELECT name FROM shop.goods") == [("tea",)]
-    first, second = _instance(cloud, "first"), _instance(cloud, "second")
+    assert execute(cloud, "second", "SELECT name FROM shop.goods") == [("tea",)]
+    first, second = instance(cloud, "first"), instance(cloud, "second")
     assert (second["MasterUsername"], second["KmsKeyId"]) == (first["MasterUsername"], first["KmsKeyId"])
-    assert _master(cloud, "second")["password"] != _master(cloud, "first")["password"]
-    _execute(cloud, "first", "DELETE FROM shop.goods WHERE name <> 'tea'")
+    assert master(cloud, "second")["password"] != master(cloud, "first")["password"]
+    execute(cloud, "first", "DELETE FROM shop.goods WHERE name <> 'tea'")
 
 
 @pytest.mark.parametrize(
@@ -150,9 +78,9 @@ def test_a_copy_has_the_data_under_another_key_and_outlives_the_first(
     assert stack(RESTORED | {"DBSnapshotIdentifier": "moved", "DBInstanceIdentifier": "second"}) == ""
     # The key's deletion stops the instance, and nothing reads the snapshot any more; the other copy is readable.
     kms.schedule_key_deletion(KeyId=key["KeyId"])
-    assert _instance(cloud, "second")["DBInstanceStatus"] == "inaccessible-encryption-credentials-recoverable"
+    assert instance(cloud, "second")["DBInstanceStatus"] == "inaccessible-encryption-credentials-recoverable"
     with pytest.raises(pymysql.OperationalError):
-        _execute(cloud, "second", "SELECT 1")
+        execute(cloud, "second", "SELECT 1")
     for action, arguments in (
         (rds.restore_db_instance_from_db_snapshot, {"DBInstanceIdentifier": "third"}),
         (rds.copy_db_snapshot, {"SourceDBSnapshotIdentifier": "moved", "TargetDBSnapshotIdentifier": "again"}),
@@ -168,7 +96,7 @@ def test_a_copy_has_the_data_under_another_key_and_outlives_the_first(
     )
     rds.restore_db_instance_from_db_snapshot(DBInstanceIdentifier="third", DBSnapshotIdentifier="lasting")
     rds.modify_db_instance(DBInstanceIdentifier="third", ManageMasterUserPassword=True, ApplyImmediately=True)
-    assert _execute(cloud, "third", "SELECT name FROM shop.goods") == [("tea",)]
+    assert execute(cloud, "third", "SELECT name FROM shop.goods") == [("tea",)]
     rds.delete_db_instance(DBInstanceIdentifier="third", SkipFinalSnapshot=True)
 
 
@@ -178,10 +106,10 @@ def test_a_restored_copy_has_no_password_that_anybody_knows_until_rds_keeps_a_ne
     refused = _refused(rds.restore_db_instance_from_db_snapshot, **given, ManageMasterUserPassword=True)
     assert "Oracle only" in refused
     rds.restore_db_instance_from_db_snapshot(**given)
-    assert "MasterUserSecret" not in _instance(cloud, "copy")
+    assert "MasterUserSecret" not in instance(cloud, "copy")
     rds.modify_db_instance(DBInstanceIdentifier="copy", ManageMasterUserPassword=True, ApplyImmediately=True)
-    secret = _instance(cloud, "copy")["MasterUserSecret"]["SecretArn"]
-    assert _execute(cloud, "copy", "SELECT name FROM shop.goods") == [("tea",)]
+    secret = instance(cloud, "copy")["MasterUserSecret"]["SecretArn"]
+    assert execute(cloud, "copy", "SELECT name FROM shop.goods") == [("tea",)]
     rds.delete_db_instance(DBInstanceIdentifier="copy", SkipFinalSnapshot=True)
     assert "ResourceNotFoundException" in _refused(cloud.client("secretsmanager").get_secret_value, SecretId=secret)
 
@@ -192,7 +120,7 @@ def test_the_latest_time_can_be_restored(cloud: LocalCloud) -> None:
     assert "keeps no log" in _refused(rds.restore_db_instance_to_point_in_time, **names, RestoreTime="2026-11-22")
     rds.restore_db_instance_to_point_in_time(**names, UseLatestRestorableTime=True)
     rds.modify_db_instance(DBInstanceIdentifier="copy", ManageMasterUserPassword=True, ApplyImmediately=True)
-    assert _execute(cloud, "copy", "SELECT name FROM shop.goods") == [("tea",)]
+    assert execute(cloud, "copy", "SELECT name FROM shop.goods") == [("tea",)]
     rds.delete_db_instance(DBInstanceIdentifier="copy", SkipFinalSnapshot=True)
     assert not [each for each in rds.describe_db_snapshots()["DBSnapshots"] if "latest" in each["DBSnapshotIdentifier"]]
 
@@ -207,12 +135,12 @@ def test_without_its_snapshot_an_instance_is_replaced_by_an_empty_one_unless_it_
     assert stack(RESTORED | {"DBSnapshotIdentifier": "kept"}) == ""
     restored = {each["DBInstanceIdentifier"] for each in cloud.client("rds").describe_db_instances()["DBInstances"]}
     (before,) = restored - {"first"}
-    assert _execute(cloud, before, "SELECT name FROM shop.goods") == [("tea",)]
+    assert execute(cloud, before, "SELECT name FROM shop.goods") == [("tea",)]
     assert stack(FRESH) == ""
     now = {each["DBInstanceIdentifier"] for each in cloud.client("rds").describe_db_instances()["DBInstances"]}
     (after,) = now - {"first"}
     assert after != before
-    assert _execute(cloud, after, "SHOW TABLES FROM shop") == []
+    assert execute(cloud, after, "SHOW TABLES FROM shop") == []
 
 
 @pytest.mark.parametrize("changed", [FRESH, RESTORED | {"DBSnapshotIdentifier": "again"}])
@@ -222,4 +150,4 @@ def test_a_named_instance_is_never_replaced(
     name = {"DBInstanceIdentifier": "second"}
     assert stack(RESTORED | name | {"DBSnapshotIdentifier": "kept"}) == ""
     assert "cannot update a stack when a custom-named resource requires replacing" in stack(changed | name)
-    assert _execute(cloud, "second", "SELECT name FROM shop.goods") == [("tea",)]
+    assert execute(cloud, "second", "SELECT name FROM shop.goods") == [("tea",)]
