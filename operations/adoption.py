@@ -4,6 +4,7 @@ It only reads: RDS's description of the instance, and its catalogue, as its mast
 """
 
 import argparse
+import getpass
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +14,13 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from app import lasting_context
+from app import lasting_settings
 from operations import aws
 from operations.commands import ROOT
 from operations.databases import ROOT_CERTIFICATES, DatabaseError, connect, credentials, rows_of
-from stacks.database import HISTORY, REHEARSAL
-from stacks.settings import APPLICATION_USERNAME, SCHEMA_USERNAME, Settings, SettingsError, from_context
+from stacks.settings import Settings, SettingsError
+from stacks.settings.rds_mysql import HISTORY, REHEARSAL
 
-USERS: Final = tuple(f"{name}{clone}" for name in (APPLICATION_USERNAME, SCHEMA_USERNAME) for clone in ("", "_clone"))
 CREATES: Final = re.compile(r"\s*CREATE\s+TABLE\s+(?!IF\s)`?(\w+)`?", re.IGNORECASE)
 
 
@@ -45,14 +45,15 @@ def described_faults(settings: Settings, instance: Mapping[str, Any]) -> Iterato
         yield f"database_name={settings.database_name}: the instance was made with {name}: set database_name={name}"
 
 
-def catalogue_faults(connection: Any, database: str, migrations: Path) -> Iterator[str]:
+def catalogue_faults(connection: Any, settings: Settings, migrations: Path) -> Iterator[str]:
     """Return a sentence for each thing in the server's catalogue that the functions would stop at.
 
     Args:
         connection: of the master.
-        database: the application's.
+        settings: of the environment.
         migrations: the folder of files, all of which are applied to what the snapshot has.
     """
+    database = settings.database_name
     databases = {name for (name,) in rows_of(connection, "SHOW DATABASES")}
     if database not in databases:
         others = sorted(databases - {"information_schema", "mysql", "performance_schema", "sys"})
@@ -73,8 +74,10 @@ def catalogue_faults(connection: Any, database: str, migrations: Path) -> Iterat
         if made != {"schema_history"}:
             yield f"database {HISTORY}: not the migrations' history: rename it"
         return  # An environment's own database, with its users and its history.
-    users = [name for (name,) in rows_of(connection, "SELECT user FROM mysql.user WHERE user IN %s", (USERS,))]
-    for user in sorted(users):
+    own = [
+        f"{name}{end}" for name in (settings.application_username, settings.schema_username) for end in ("", "_clone")
+    ]
+    for (user,) in rows_of(connection, "SELECT DISTINCT user FROM mysql.user WHERE user IN %s ORDER BY user", (own,)):
         yield f"user {user}: the rotation would take it over, with another password and other rights: rename it"
     if REHEARSAL in databases:
         yield f"database {REHEARSAL}: the migration function drops it: rename it"
@@ -97,13 +100,18 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     session = aws.session()
     try:
-        settings = from_context(lasting_context() | {"env": given.env})
+        settings = lasting_settings(given.env)
         described = session.client("rds").describe_db_instances(DBInstanceIdentifier=given.instance)
         (instance,) = described["DBInstances"]
         faults = [*described_faults(settings, instance)]
-        user = credentials(session, instance)
+        # Once, and only where RDS does not keep it: a live database's password is not changed for a check.
+        user = (
+            credentials(session, instance)
+            if "MasterUserSecret" in instance
+            else (instance["MasterUsername"], getpass.getpass(f"password of {instance['MasterUsername']}: "))
+        )
         with closing(connect(instance, user, None, given.authorities, given.tunnel)) as connection:
-            faults += catalogue_faults(connection, settings.database_name, ROOT / "migrations")
+            faults += catalogue_faults(connection, settings, ROOT / "migrations")
     except (ClientError, DatabaseError, SettingsError) as error:
         sys.exit(f"{error}")
     if faults:

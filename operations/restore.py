@@ -15,11 +15,11 @@ from typing import Any, Final
 import pymysql.cursors
 from botocore.exceptions import ClientError
 
-from app import lasting_context
+from app import lasting_settings
 from operations import aws
 from operations.databases import ROOT_CERTIFICATES, DatabaseError, connect, credentials, quoted, rows_of
 from operations.waiting import wait_until
-from stacks.settings import Settings, SettingsError, from_context
+from stacks.settings import Settings, SettingsError
 
 HOUR: Final = 3600
 BATCH: Final = 1000
@@ -192,7 +192,7 @@ def main(arguments: Sequence[str]) -> None:
     if not (given.source or given.table or given.delete):
         parser.error("say what: FROM=latest, TABLE=note or DELETE=yes")
     try:
-        settings = from_context(lasting_context() | {"env": given.env})
+        settings = lasting_settings(given.env)
         restore = Restore(settings, aws.session())
         if given.source:
             restore.make(given.source)

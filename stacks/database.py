@@ -113,14 +113,14 @@ class DatabaseStack(cdk.Stack):
             deletion_protection=settings.protect_data,
             removal_policy=cdk.RemovalPolicy.SNAPSHOT if settings.protect_data else cdk.RemovalPolicy.DESTROY,
         )
-        if settings.snapshot:
-            _restore(cast("rds.CfnDBInstance", self.instance.node.default_child), settings.snapshot)
         cdk.Validations.of(self.instance).acknowledge(
             cdk.Acknowledgment(
                 id="CloudFormation-Validate::E9006",
                 reason="CDK's list of versions has no series, which RDS takes, and none newer than the library.",
             )
         )
+        if settings.snapshot:
+            _restore(cast("rds.CfnDBInstance", self.instance.node.default_child), settings.snapshot)
         for log in ("error", "slowquery"):
             self.instance.node.add_dependency(
                 logs.LogGroup(

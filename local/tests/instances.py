@@ -64,17 +64,23 @@ def master(cloud: LocalCloud, identifier: str) -> dict[str, Any]:
     return dict(json.loads(cloud.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]))
 
 
-def execute(cloud: LocalCloud, identifier: str, *statements: str) -> list[Any]:
-    """Run statements as the master, with the password that RDS keeps; the rows of the last."""
-    user, endpoint = master(cloud, identifier), instance(cloud, identifier)["Endpoint"]
-    connection = pymysql.connect(
+def log_in(cloud: LocalCloud, identifier: str, user: str, password: str) -> "pymysql.Connection[Any]":
+    """Log in to an instance as a user."""
+    endpoint = instance(cloud, identifier)["Endpoint"]
+    return pymysql.connect(
         host=endpoint["Address"],
         port=endpoint["Port"],
-        user=user["username"],
-        password=user["password"],
+        user=user,
+        password=password,
         ssl=create_default_context(cafile=cloud.variables["AWS_CA_BUNDLE"]),
         autocommit=True,
     )
+
+
+def execute(cloud: LocalCloud, identifier: str, *statements: str) -> list[Any]:
+    """Run statements as the master, with the password that RDS keeps; the rows of the last."""
+    user = master(cloud, identifier)
+    connection = log_in(cloud, identifier, user["username"], user["password"])
     with connection, connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app import templates
+from app import lasting_settings, templates
 from local.cloud import LocalCloud
 from local.tests.fixtures import local_cloud
 from local.tests.instances import FRESH, deploy, execute, instance
@@ -16,6 +16,7 @@ from operations.databases import DatabaseError
 from operations.restore import Restore
 from stacks.settings import from_context
 
+DEV = lasting_settings()
 TABLE = """CREATE TABLE devDB.orders (
     id INT PRIMARY KEY AUTO_INCREMENT, buyer INT NULL, price DECIMAL(9,2), twice DECIMAL(9,2) AS (2 * price) STORED,
     packed BLOB, at TIMESTAMP(6) NULL, flags BIT(9), told JSON, `50%` FLOAT,
@@ -31,7 +32,7 @@ def cloud() -> Iterator[LocalCloud]:
     """A cloud with dev's database, two tables, and a snapshot of it, `kept`."""
     with local_cloud("data") as cloud:
         dev = FRESH | {"DBInstanceIdentifier": "dev-demoapp", "DBName": "devDB", "MasterUsername": "myadmin"}
-        assert deploy(cloud, "Dev-Database", dev) == ""
+        assert deploy(cloud, f"{DEV.stack_prefix}Database", dev) == ""
         no_zero = "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO'"
         buyers = ("CREATE TABLE devDB.buyers (id INT PRIMARY KEY)", "INSERT INTO devDB.buyers VALUES (1)")
         execute(cloud, "dev-demoapp", "SET time_zone = '+00:00'", no_zero, *buyers, TABLE, ROWS)
@@ -74,7 +75,7 @@ def test_a_snapshot_under_another_environments_key_is_refused_with_the_command_t
     cloud: LocalCloud,
 ) -> None:
     (fault,) = _faults(cloud, snapshot="kept")
-    assert "its key belongs to Dev-Database, and may be deleted with it" in fault
+    assert f"its key belongs to {DEV.stack_prefix}Database, and may be deleted with it" in fault
     assert fault.endswith(
         "aws rds copy-db-snapshot --source-db-snapshot-identifier kept "
         "--target-db-snapshot-identifier kept-lasting --kms-key-id alias/aws/rds"
@@ -138,7 +139,7 @@ def test_a_snapshot_is_neither_taken_away_nor_changed(
 @pytest.fixture
 def restore(cloud: LocalCloud) -> Iterator[Restore]:
     """The restore of dev; no copy is left."""
-    restore = Restore(from_context({}), cloud.session(), pause=0.1)
+    restore = Restore(DEV, cloud.session(), pause=0.1)
     yield restore
     there = [each["DBInstanceIdentifier"] for each in cloud.client("rds").describe_db_instances()["DBInstances"]]
     if restore.copy_name in there:
@@ -188,13 +189,17 @@ def test_a_server_with_another_certificate_gets_no_password(cloud: LocalCloud, r
         restore.copy_table("orders")  # With RDS's own authorities.
 
 
-def test_a_tunnel_leads_to_each(cloud: LocalCloud, restore: Restore) -> None:
+def test_a_tunnel_leads_to_what_is_not_reached_directly(
+    cloud: LocalCloud, restore: Restore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     restore.make("kept")
-    ports = [instance(cloud, name)["Endpoint"]["Port"] for name in ("dev-demoapp", restore.copy_name)]
-    assert restore.copy_table("orders", _authorities(cloud), ports)[1] == 2
-    execute(cloud, "dev-demoapp", "DROP TABLE devDB.orders_restored")
+    copy = instance(cloud, restore.copy_name)
+    elsewhere = copy | {"Endpoint": copy["Endpoint"] | {"Port": 1}}
+    monkeypatch.setattr(restore, "_described", lambda _: elsewhere)
     with pytest.raises(DatabaseError, match=r'127\.0\.0\.1:1: .* or through a tunnel: docs/extending.md, "The data'):
-        restore.copy_table("orders", _authorities(cloud), (1, 1))
+        restore.copy_table("orders", _authorities(cloud))
+    assert restore.copy_table("orders", _authorities(cloud), (0, copy["Endpoint"]["Port"]))[1] == 2
+    execute(cloud, "dev-demoapp", "DROP TABLE devDB.orders_restored")
 
 
 def test_the_copy_stays_until_its_deletion_is_asked_for(cloud: LocalCloud, restore: Restore) -> None:
