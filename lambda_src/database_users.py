@@ -51,7 +51,7 @@ class DatabaseUsers:
         An existing user keeps its password. One with more is dropped and created again, because no other statement
         removes every role and privilege; but not while it is in use: then the next rotation does it.
         """
-        if not self._database.rows("SELECT 1 FROM mysql.user WHERE user = %s AND host = '%%'", (username,)):
+        if not self._exists(username):
             try:
                 self._run("CREATE USER IF NOT EXISTS", username, password)
             except QueryFailedError as error:
@@ -75,6 +75,22 @@ class DatabaseUsers:
         except QueryFailedError as error:
             if error.facts.get("errno") != REUSED:
                 raise
+
+    def take_over(self, username: str, password: str) -> None:
+        """Give a user the password of a secret that has not rotated, or lock it where the server's policy refuses that.
+
+        Who has the secret loses nothing by it; who knows an older password can no longer log in.
+        """
+        try:
+            self.set_password(username, password)
+        except QueryFailedError as error:
+            if error.facts.get("errno") != REFUSED:
+                raise
+            if self._exists(username):
+                self._database.rows("ALTER USER %s@'%%' ACCOUNT LOCK", (username,))
+
+    def _exists(self, username: str) -> bool:
+        return bool(self._database.rows("SELECT 1 FROM mysql.user WHERE user = %s AND host = '%%'", (username,)))
 
     def _run(self, verb: str, username: str, password: str, options: str = "") -> None:
         # MySQL removes passwords from the statements that it logs

@@ -146,6 +146,8 @@ class Rotation:
         _, privileges = self._environment.users[secret_id]
         users = DatabaseUsers(self._database, privileges)
         users.ensure(current["username"], current["password"], is_in_use=True)
+        if self._is_first(secret_id, current):
+            users.take_over(current["username"], current["password"])
         try:
             users.ensure(pending["username"], pending["password"], is_in_use=False)
             return users.set_password(pending["username"], pending["password"])
@@ -162,6 +164,16 @@ class Rotation:
         (has_turn,) = self._database.query("SELECT GET_LOCK(%s, %s)", (token, seconds))
         if not has_turn:
             raise DependencyUnavailableError(f"version {token}: another invocation is at it", operation="lock")
+
+    def _is_first(self, secret_id: str, current: dict[str, Any]) -> bool:
+        """Whether no rotation has ended yet: each leaves the other user in the previous version.
+
+        The users of a database that came from a snapshot have the passwords of the environment that it is from.
+        """
+        versions = self._ask("describe_secret", SecretId=secret_id)["VersionIdsToStages"].values()
+        if not any("AWSPREVIOUS" in stages for stages in versions):
+            return True
+        return bool(self._value(secret_id, VersionStage="AWSPREVIOUS").get("username") == current["username"])
 
     def _make_history(self) -> None:
         """Make the database of the migrations' history, as the master, if it is missing."""

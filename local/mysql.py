@@ -4,6 +4,7 @@ import os
 import pwd
 import random
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -87,17 +88,10 @@ class MySQLServer:
         Raises:
             MySQLError: it could not.
         """
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(mode=0o700, parents=True)
-        given = self._certificates
-        for name, source in (("ca", given.ca), ("cert", given.certificate), ("key", given.key)):
-            (self.folder / f"{name}.pem").touch(mode=0o600)
-            shutil.copyfile(source, self.folder / f"{name}.pem")
-        (self.folder / "temporary").mkdir()
-        self._give_away(self.folder, *self.folder.iterdir())
+        self._prepare()
         self._initialise()
         account = f"'{username}'@'%'"
-        sql = [
+        self.start_with(
             f"CREATE DATABASE `{database}`",
             f"CREATE USER {account} IDENTIFIED BY '{password}'",
             f"GRANT {RDS_MASTER_PRIVILEGES} ON *.* TO {account} WITH GRANT OPTION",
@@ -105,10 +99,38 @@ class MySQLServer:
             *statements,
             "DROP USER IF EXISTS root@localhost, root@'127.0.0.1', root@'::1', ''@localhost",
             f"DROP USER IF EXISTS root@'{socket.gethostname().lower()}', ''@'{socket.gethostname().lower()}'",
-        ]
+        )
+
+    def restore(self, data: Path, *statements: str) -> None:
+        """Start the server on a copy of what `copy_data` wrote; `statements` run as its administrator.
+
+        Raises:
+            MySQLError: it could not.
+        """
+        self._prepare()
+        self._copy(data, self.folder / "data")
+        self.start_with(*statements)
+
+    def copy_data(self, target: Path) -> None:
+        """Copy the data of one moment, as a snapshot of the storage does: the server repairs it when it starts."""
+        if self._process:
+            self._process.send_signal(signal.SIGSTOP)
+            os.waitpid(self._process.pid, os.WUNTRACED)  # Until it has stopped.
+        try:
+            shutil.copytree(self.folder / "data", target, ignore=_of_one_process)
+        finally:
+            if self._process:
+                self._process.send_signal(signal.SIGCONT)
+
+    def start_with(self, *statements: str) -> None:
+        """Start the server; the statements run as its administrator before it answers.
+
+        Raises:
+            MySQLError: it does not answer within 30 seconds.
+        """
         init_file = self.folder / "init.sql"
         init_file.touch(mode=0o600)
-        init_file.write_text("".join(f"{statement};\n" for statement in sql))
+        init_file.write_text("".join(f"{statement};\n" for statement in statements))
         self._give_away(init_file)
         try:
             self.start(f"--init-file={init_file}")
@@ -180,14 +202,28 @@ class MySQLServer:
         except OSError:
             return False
 
+    def _prepare(self) -> None:
+        """Make the folder anew, with the certificates and without data."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(mode=0o700, parents=True)
+        given = self._certificates
+        for name, source in (("ca", given.ca), ("cert", given.certificate), ("key", given.key)):
+            (self.folder / f"{name}.pem").touch(mode=0o600)
+            shutil.copyfile(source, self.folder / f"{name}.pem")
+        (self.folder / "temporary").mkdir()
+        self._give_away(self.folder, *self.folder.iterdir())
+
+    def _copy(self, source: Path, data: Path) -> None:
+        shutil.copytree(source, data)
+        self._give_away(data, *data.rglob("*"))
+
     def _initialise(self) -> None:
         """Give the data folder its system tables: made once for each program, and copied afterwards."""
         data = self.folder / "data"
         program = self._server.program.resolve()
         made = SYSTEM_TABLES / f"{program.name}-{program.stat().st_mtime_ns}-{os.geteuid()}{''.join(self._lasting)}"
         if made.exists():
-            shutil.copytree(made, data)
-            self._give_away(data, *data.rglob("*"))
+            self._copy(made, data)
             return
         self._make_system_tables(data)
         own = made.with_name(f"{made.name}-{os.getpid()}")
@@ -253,6 +289,11 @@ class MySQLServer:
             owner = pwd.getpwnam(UNPRIVILEGED)
             for path in paths:
                 os.chown(path, owner.pw_uid, owner.pw_gid)
+
+
+def _of_one_process(folder: str, names: list[str]) -> list[str]:
+    """Return which of a data folder's files belong to the running server and not to the data."""
+    return [name for name in names if name in ("auto.cnf", "s.lock") or (Path(folder) / name).is_socket()]
 
 
 def _may_enter(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from aws_cdk import DefaultStackSynthesizer
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from operations import snapshots
 from operations.aws import NO_ANSWER, is_a, listed
 from operations.verify.deployed import LATEST_LAYER
 from operations.zones import as_setting, deployed_zones, endpoint_zones, zones_of_account
@@ -98,7 +99,7 @@ class Preflight:
         found: list[str] = []
         for question in (
             *(self._owner, self._stacks, self._bootstrap, self._concurrency),
-            *(self._log_groups, self._parameters, self._instances),
+            *(self._log_groups, self._parameters, self._instances, self._snapshot),
             *(self._engine, self._subnets, self._endpoints, self._class_in_both_zones),
             *(self._layer, self._free_plan, self._github),
         ):
@@ -225,6 +226,10 @@ class Preflight:
 
     def _is_wanted(self, option: Mapping[str, Any]) -> bool:
         return f"{option['EngineVersion']}.".startswith(f"{self._settings.engine_version}.")
+
+    def _snapshot(self) -> Iterator[str]:
+        if "Database" in self._templates:
+            yield from snapshots.faults(self._settings, self._templates["Database"], self._client)
 
     def _engine(self) -> Iterator[str]:
         versions = sorted({each["EngineVersion"] for each in self._options})

@@ -1,6 +1,6 @@
 # The commands that deploy and look after an environment.
 
-.PHONY: deploy destroy verify diff migration certificates logs invoke alarms sql
+.PHONY: deploy destroy verify diff migration restore adoption certificates logs invoke alarms sql
 
 ENV ?= dev
 
@@ -18,6 +18,14 @@ diff: install ## What a deploy would change, against another revision: make diff
 
 migration: ## Make the next file of migrations/: make migration NAME=add_priority_to_note
 	@python3 -m operations.migration $(NAME)
+
+restore: install ## Restore a copy, and copy a table back: make restore ENV=dev FROM=latest TABLE=note DELETE=yes
+	@python -W ignore -m operations.restore $(ENV) $(if $(FROM),--from $(FROM)) $(if $(TABLE),--table $(TABLE)) \
+	  $(if $(DELETE),--delete) $(if $(TUNNELS),--tunnels $(TUNNELS)) $(if $(AUTHORITIES),--authorities "$(AUTHORITIES)")
+
+adoption: install ## Say what keeps a database from becoming an environment's: make adoption ENV=prod INSTANCE=shop
+	@python -W ignore -m operations.adoption $(ENV) $(INSTANCE) $(if $(TUNNEL),--tunnel $(TUNNEL)) \
+	  $(if $(AUTHORITIES),--authorities "$(AUTHORITIES)")
 
 certificates: development ## Write RDS's root certificates anew, from AWS's trust stores
 	@python -m operations.root_certificates

@@ -1,6 +1,6 @@
 # What shows the promises: minutes where `make test` takes seconds.
 
-.PHONY: prove soak interruptions changes mutants explore network findings cost docs reading bench commands checkov
+.PHONY: prove soak interruptions changes data mutants explore network findings cost docs reading bench commands checkov
 
 PROVE = `make prove` adds proof/: faults, interrupted commands, deploys that fail, scanners, recipes, documents.
 check: PYTEST += --cov
@@ -17,6 +17,9 @@ interruptions: development ## End make demo and make up with every signal at eve
 
 changes: development ## Change every setting on a live environment, and fail every deploy once
 	@python -m pytest -m "changes or not changes" proof/cloud/test_changes.py proof/cloud/test_failures.py
+
+data: development ## Move an environment's data, restore it, and adopt a database; prints what it compares
+	@python -m pytest -m data -s -q proof/cloud/test_data.py
 
 mutants: development ## Weaken the hardening one way at a time, and see each noticed
 	@python -m proof.weakenings

@@ -119,6 +119,8 @@ class DatabaseStack(cdk.Stack):
                 reason="CDK's list of versions has no series, which RDS takes, and none newer than the library.",
             )
         )
+        if settings.snapshot:
+            _restore(cast("rds.CfnDBInstance", self.instance.node.default_child), settings.snapshot)
         for log in ("error", "slowquery"):
             self.instance.node.add_dependency(
                 logs.LogGroup(
@@ -218,6 +220,20 @@ class DatabaseStack(cdk.Stack):
         )
         secret.apply_removal_policy(settings.removal_policy)
         return secret.attach(self.instance)
+
+
+def _restore(instance: rds.CfnDBInstance, snapshot: str) -> None:
+    """Have the instance's data come from a snapshot, with the snapshot's database, master user, storage and key.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-rds-dbinstance.html names what
+    must not be given then. RDS refuses less storage than the snapshot's. The master gets a new password, which RDS
+    keeps: docs/decisions/0021-a-managed-master-password-after-a-restore.md.
+    """
+    instance.db_snapshot_identifier = snapshot
+    instance.db_name = None
+    instance.master_username = None
+    instance.kms_key_id = None
+    instance.allocated_storage = None
 
 
 def secrets_decryption(key: kms.IKey, *actions: str) -> iam.PolicyStatement:

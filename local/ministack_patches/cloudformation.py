@@ -1,4 +1,4 @@
-"""CloudFormation: a client that waits for a stack learns of its end at once, and of which deploy an event is.
+"""CloudFormation: a stack's end is told at once, an event names its deploy, and a resource its stack.
 
 The CDK asks every five seconds, which is long for a stack that is made in one. This patch can
 go when the CDK asks more often. The application's own function asks in the middle of a deploy, and gets its answer
@@ -22,12 +22,14 @@ _BEGINNINGS: Final = [f"{each}_IN_PROGRESS" for each in ("CREATE", "UPDATE", "DE
 
 _handle_request = cloudformation.handle_request
 _describe_events = handlers._describe_stack_events
+_describe_by_stack = handlers._describe_stack_resources
 
 
 def install() -> None:
     """Hold back the answers, and name the operations."""
     cloudformation.handle_request = _handle_request_when_settled
     handlers._ACTION_HANDLERS["DescribeStackEvents"] = _events_with_operations
+    handlers._ACTION_HANDLERS["DescribeStackResources"] = _describe_stack_resources
 
 
 async def _handle_request_when_settled(method: str, path: str, headers: dict[str, str], body: bytes, query: Any) -> Any:
@@ -60,6 +62,19 @@ def _events_with_operations(params: dict[str, Any]) -> Any:
         text,
     )
     return status, headers, named.encode() if isinstance(body, bytes) else named
+
+
+def _describe_stack_resources(params: dict[str, Any]) -> Any:
+    """Describe a stack's resources, also of the stack that has a given one.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStackResources.html
+    """
+    resource = handlers._p(params, "PhysicalResourceId")
+    for name, stack in cloudformation._stacks.items():
+        of_stack = [each.get("PhysicalResourceId") for each in stack.get("_resources", {}).values()]
+        if resource and resource in of_stack and not stack["StackStatus"].startswith("DELETE"):
+            params = params | {"StackName": [name]}
+    return _describe_by_stack(params)
 
 
 def _in_progress(name: str) -> bool:

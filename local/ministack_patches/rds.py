@@ -4,29 +4,21 @@ ministack records an instance, starts no server, makes no master secret and coun
 it does.
 """
 
-import json
-import os
 import re
 import secrets
 import threading
 import time
-from pathlib import Path
 from typing import Any, Final
 
-from ministack.core.responses import new_uuid
-from ministack.services import cloudwatch, rds, secretsmanager
+from ministack.services import cloudwatch, rds
 from ministack.services.cloudformation import provisioners
 
-from local.certificates import Certificates
-from local.ministack_patches import Created, Properties, network
+from local.ministack_patches import Created, Properties, rds_snapshots
 from local.ministack_patches.cloudwatch import MINUTE
+from local.ministack_patches.rds_snapshots import listeners, servers
 from local.ministack_patches.refusals import check_instance_delete, check_instance_update
-from local.mysql import LOOPBACK, PORT, MySQLServer
+from local.mysql import PORT, MySQLServer
 from local.peer import connections
-
-RUN: Final = Path(os.environ["LOCAL_RUN"])
-OWN_ADDRESS: Final = os.environ["LOCAL_DATABASE_ADDRESS"]
-"""Of this cloud's database; a second one at the same time has a port of its own at 127.0.0.1."""
 
 _create_record = provisioners._rds_db_instance_create
 _delete_record = provisioners._rds_db_instance_delete
@@ -40,9 +32,6 @@ _SUPPORT_ENDS: Final = {"5.7": "2024-02-29", "8.0": "2026-07-31", "8.4": "2029-0
 _OFFERED_CLASSES: Final = re.compile(r"db\.(t3|t4g|m[67]g|r[67]g)\.(micro|small|medium|[24]?x?large)")
 
 _instance_fields = rds._instance_xml
-_servers: dict[str, MySQLServer] = {}
-_listeners: dict[str, network.Listener] = {}
-"""Where each server is reached from, when the network's rules are enforced."""
 
 
 def install() -> None:
@@ -52,10 +41,19 @@ def install() -> None:
     handler["create"] = provisioners._rds_db_instance_create = _create
     handler["delete"] = provisioners._rds_db_instance_delete = _delete
     handler["update"] = _update
+    named = provisioners._CUSTOM_NAME_REPLACEMENT["AWS::RDS::DBInstance"]
+    replaces = named["requires_replacement"]
+    # As its page says; the provider's source leaves the instance where it is when the property is taken away.
+    # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-rds-dbinstance.html
+    # https://github.com/aws-cloudformation/aws-cloudformation-resource-providers-rds/pull/351
+    named["requires_replacement"] = lambda old, new: (
+        replaces(old, new) or old.get("DBSnapshotIdentifier") != new.get("DBSnapshotIdentifier")
+    )
     rds._instance_xml = _instance_with_secret
     rds._finish_instance_reboot = _fail_over
     rds._ACTION_MAP["DescribeOrderableDBInstanceOptions"] = _orderable_options
     rds._ACTION_MAP["DescribeDBMajorEngineVersions"] = _major_versions
+    rds_snapshots.install()
     if MINUTE:
         threading.Thread(target=_count_connections, name="rds-metrics", daemon=True).start()
 
@@ -67,7 +65,7 @@ def _count_connections() -> None:
     """
     while True:
         time.sleep(MINUTE)
-        for identifier, server in list(_servers.items()):
+        for identifier, server in list(servers.items()):
             if (number := connections(server.address, server.port)) is not None:
                 dimensions = {"DBInstanceIdentifier": identifier}
                 cloudwatch.record_metric("AWS/RDS", "DatabaseConnections", number, "Count", dimensions)
@@ -75,32 +73,34 @@ def _count_connections() -> None:
 
 def stop_servers() -> None:
     """End every server that was made."""
-    for server in _servers.values():
+    for server in servers.values():
         server.kill()
 
 
 def _create(logical_id: str, props: Properties, stack: str) -> Created:
+    """Make a server; its data is a snapshot's when the template names one, and then the master's password is new.
+
+    https://github.com/aws-cloudformation/aws-cloudformation-resource-providers-rds/pull/393
+    """
+    snapshot = rds_snapshots.inherited(props)
     password = props.get("MasterUserPassword") or secrets.token_hex(14)
-    identifier, attributes = _create_record(logical_id, props | {"MasterUserPassword": password}, stack)
+    identifier, attributes = _create_record(logical_id, props | snapshot | {"MasterUserPassword": password}, stack)
     record = rds._instances[identifier]
-    taken = {each.address for each in _servers.values()}
-    address = LOOPBACK if OWN_ADDRESS in taken else OWN_ADDRESS
-    options, certificates = _options(props), Certificates.within(RUN / "certificates")
-    server = MySQLServer(RUN / identifier, certificates, *options, address=address, is_hidden=network.ENFORCED)
-    server.create(record["DBName"], record["MasterUsername"], password)
-    _servers[identifier] = server
-    if network.ENFORCED:
-        _listeners[identifier] = network.database_listener(identifier, server, int(props.get("Port", PORT)))
-        _listeners[identifier].tls_only = "--require-secure-transport=ON" in options
-    record["Endpoint"] |= {"Address": address, "Port": server.port}
-    attributes |= {"Endpoint.Address": address, "Endpoint.Port": str(server.port)}
+
+    def start(server: MySQLServer) -> None:
+        if snapshot:
+            name = props["DBSnapshotIdentifier"].rpartition(":")[2]
+            server.restore(rds_snapshots.data(name), rds_snapshots.new_password(record, password))
+        else:
+            server.create(record["DBName"], record["MasterUsername"], password)
+
+    options = rds_snapshots.parameters(props.get("DBParameterGroupName"))
+    rds_snapshots.start_server(record, options, start, int(props.get("Port", PORT)))
+    attributes |= {f"Endpoint.{key}": str(record["Endpoint"][key]) for key in ("Address", "Port")}
     if props.get("ManageMasterUserPassword") in (True, "true"):
-        value = {"username": record["MasterUsername"], "password": password}
-        arn = secretsmanager.create_secret_in_process(f"rds!db-{new_uuid()}", json.dumps(value))
-        _, secret = secretsmanager._resolve(arn)
-        secret["KmsKeyId"] = props.get("MasterUserSecret", {}).get("KmsKeyId")
-        record["MasterUserSecret"] = {"SecretArn": arn, "SecretStatus": "active"}
-        attributes["MasterUserSecret.SecretArn"] = arn
+        attributes["MasterUserSecret.SecretArn"] = rds_snapshots.keep_master_password(
+            record, password, props.get("MasterUserSecret", {}).get("KmsKeyId")
+        )
     return identifier, attributes
 
 
@@ -116,13 +116,7 @@ def _delete(physical_id: str, props: Properties) -> None:
     check_instance_delete(physical_id)
     managed: dict[str, Any] = rds._instances.get(physical_id, {}).get("MasterUserSecret", {})
     _delete_record(physical_id, props)
-    server = _servers.pop(physical_id, None)
-    if listener := _listeners.pop(physical_id, None):
-        listener.close()
-    if server:
-        server.kill()
-    if managed:
-        secretsmanager.delete_secret_in_process(managed["SecretArn"])
+    rds_snapshots.end_server(physical_id, managed)
 
 
 def _instance_with_secret(record: dict[str, Any]) -> str:
@@ -142,8 +136,8 @@ def _instance_with_secret(record: dict[str, Any]) -> str:
 
 def _fail_over(instance: dict[str, Any], cluster: object) -> None:
     """A reboot ends the server and, after a while, starts it on its data, under the same name and port."""
-    server = _servers[instance["DBInstanceIdentifier"]]
-    listener = _listeners.get(instance["DBInstanceIdentifier"])
+    server = servers[instance["DBInstanceIdentifier"]]
+    listener = listeners.get(instance["DBInstanceIdentifier"])
     if listener:
         listener.close()
     server.stop()
@@ -197,12 +191,3 @@ def _zones_of(size: str) -> str:
     """The region's three zones; RDS does not offer each class in each of them."""
     letters = "ab" if size.startswith("db.r") else "abc"
     return "".join(f"<AvailabilityZone><Name>us-east-1{letter}</Name></AvailabilityZone>" for letter in letters)
-
-
-def _options(props: Properties) -> list[str]:
-    """The group's parameters without which the server would accept less than on AWS."""
-    group = rds._param_groups.get(props.get("DBParameterGroupName"), {"Parameters": {}})
-    given = {name: each["ParameterValue"] for name, each in group["Parameters"].items()}
-    transport = {"0": "OFF", "1": "ON"}[given.get("require_secure_transport", "0")]
-    versions = [f"--tls-version={given['tls_version']}"] if "tls_version" in given else []
-    return [f"--require-secure-transport={transport}", *versions]

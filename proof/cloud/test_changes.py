@@ -23,7 +23,10 @@ APPLIED, REFUSED, ROLLED_BACK = "applied", "refused", "rolled back"
 BESIDE = "another environment beside it"
 """Shown by proof/cloud/test_applications.py."""
 LAYER = "arn:aws:lambda:us-east-1:177933569100:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:99"
-REPLACES = "It would replace the instance or its network. Make another environment, and restore a snapshot there."
+REPLACES = (
+    "It would replace the instance or its network. "
+    "[Make another environment from a snapshot](operations.md#move-the-data-to-another-environment)."
+)
 
 SAID = {"extended_support": "cannot be modified", "bootstrap_qualifier": "/cdk-bootstrap/other/version"}
 """In what a deploy says that fails for another reason."""
@@ -66,6 +69,7 @@ CHANGES = [
     ),
     Change("database_name", "other", REFUSED, REPLACES),
     Change("database_username", "root_user", REFUSED, REPLACES),
+    Change("snapshot", "before-the-move-lasting", REFUSED, REPLACES),
     Change(
         "engine_version",
         "9.7",

@@ -23,6 +23,7 @@ from stacks.settings.rds_mysql import (
     RDS_USERS,
     REHEARSAL,
     SERIES,
+    SNAPSHOT,
     name_faults,
 )
 from stacks.settings.settings import ENVIRONMENTS, Settings
@@ -40,6 +41,10 @@ _FORMS: Final[Mapping[str, tuple[str | re.Pattern[str], str]]] = {
     "owner": (r"([A-Za-z0-9][\w.-]{0,63})?", "at the most 64 letters, digits, hyphens, dots or underscores"),
     "account": (r"(\d{12})?", "an account, as 123456789012"),
     "region": (r"([a-z]{2}(-[a-z]+)+-\d)?", "a region, as us-east-1"),
+    "snapshot": (
+        rf"({SNAPSHOT})?",
+        "a manual snapshot's name or ARN, as before-the-move; an automated one is deleted with its instance",
+    ),
     "availability_zones": (
         rf"((?P<one>{_ZONE}),(?!(?P=one)$){_ZONE})?",
         "two different zones, as us-east-1a,us-east-1b",

@@ -20,6 +20,12 @@ SERIES: Final = ("5.7", "8.0", "8.4", "9.7")
 """The series that RDS for MySQL offers (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/MySQL.Concepts.VersionMgmt.html).
 """
 
+SNAPSHOT: Final = r"(arn:aws[\w-]*:rds:[\w-]+:\d{12}:snapshot:)?[A-Za-z](-?[A-Za-z0-9]){0,254}"
+"""The name of a manual snapshot, or its ARN; an automated one's has a colon.
+
+https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_CreateDBSnapshot.html
+"""
+
 OUT_OF_SUPPORT: Final[Mapping[str, str]] = {"5.7": "2024-02-29", "8.0": "2026-07-31"}
 """The series that have left standard support, and when: RDS takes them with extended support alone."""
 

@@ -47,6 +47,9 @@ class Settings:
     )
     database_name: str = setting("devDB", "the application's database")
     database_username: str = setting("myadmin", "the master user, whose password RDS keeps and rotates")
+    snapshot: str = setting(
+        "", "name or ARN of the snapshot that a new environment's data comes from; chosen once, and never changed"
+    )
     engine_version: str = setting("8.4", "RDS for MySQL: a series, of which RDS takes its default, or an exact version")
     extended_support: bool = setting(
         default=False, doc="whether RDS may bill extended support; chosen when the instance is made, and never changed"

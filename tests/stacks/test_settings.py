@@ -208,6 +208,8 @@ def _subnets(prefix: str) -> dict[str, str]:
         ({"reserved_concurrency": "1001"}, "reserved_concurrency=1001: allowed: 0 to 1000"),
         ({"availability_zones": "us-east-1a"}, "availability_zones=us-east-1a: not two different zones"),
         ({"availability_zones": "us-east-1a,us-east-1a"}, "not two different zones"),
+        ({"snapshot": "rds:dev-2026-11-22"}, "snapshot=rds:dev-2026-11-22: not a manual snapshot's name or ARN"),
+        ({"snapshot": "before--the-move"}, "snapshot=before--the-move: not a manual snapshot's name or ARN"),
         ({"engine_version": "8.4.x"}, "engine_version=8.4.x: not a version of RDS for MySQL"),
         ({"github_repository": "o@1/n"}, "as owner/name or owner@ID/name@ID"),
         ({"egress": "vpn"}, "egress=vpn: allowed: endpoints, nat"),

@@ -1,0 +1,212 @@
+"""Restores a backup into a copy of the database, and copies a table back from it (`make restore ENV=dev FROM=latest`).
+
+The steps are separate, and each is done only when it is asked for: `--from` makes the copy, whose master gets a new
+password that RDS keeps; `--table` copies a table; `--delete` deletes the copy.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pymysql.cursors
+from botocore.exceptions import ClientError
+
+from app import lasting_settings
+from operations import aws
+from operations.databases import ROOT_CERTIFICATES, DatabaseError, connect, credentials, quoted, rows_of
+from operations.waiting import wait_until
+from stacks.settings import Settings, SettingsError
+
+HOUR: Final = 3600
+BATCH: Final = 1000
+"""Rows that are read and written at once."""
+
+
+class Restore:
+    """The copy of one environment's database.
+
+    Args:
+        settings: of the environment.
+        session: a boto3 session.
+        pause: seconds between two questions about an instance's state.
+    """
+
+    def __init__(self, settings: Settings, session: Any, pause: float = 15) -> None:
+        self._settings = settings
+        self._session = session
+        self._pause = pause
+        self._rds = session.client("rds")
+        stack = f"{settings.stack_prefix}Database"
+        resources = session.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
+        (identifier,) = (
+            each["PhysicalResourceId"] for each in resources if each["ResourceType"] == "AWS::RDS::DBInstance"
+        )
+        self.instance = self._described(identifier)
+        self.copy_name = f"{identifier}-restored"
+
+    def make(self, source: str) -> None:
+        """Restore into a new instance, in the network of the first, and have RDS keep a new password of its master.
+
+        Args:
+            source: `latest`, a time as 2026-11-22T10:00:00Z, or a snapshot's name.
+
+        Raises:
+            ClientError: RDS refused.
+        """
+        given = {
+            "DBInstanceClass": self.instance["DBInstanceClass"],
+            "DBSubnetGroupName": self.instance["DBSubnetGroup"]["DBSubnetGroupName"],
+            "VpcSecurityGroupIds": [each["VpcSecurityGroupId"] for each in self.instance["VpcSecurityGroups"]],
+            "DBParameterGroupName": self.instance["DBParameterGroups"][0]["DBParameterGroupName"],
+            "PubliclyAccessible": False,
+            "MultiAZ": False,
+            "DeletionProtection": False,
+            # Without it RDS enrols the copy in extended support, which costs.
+            "EngineLifecycleSupport": "open-source-rds-extended-support"
+            + ("" if self._settings.extended_support else "-disabled"),
+        }
+        moment = re.fullmatch(r"latest|\d{4}-\d\d-\d\dT.*", source)
+        if moment:
+            given |= {
+                "SourceDBInstanceIdentifier": self.instance["DBInstanceIdentifier"],
+                "TargetDBInstanceIdentifier": self.copy_name,
+                **({"UseLatestRestorableTime": True} if source == "latest" else {"RestoreTime": source}),
+            }
+            self._rds.restore_db_instance_to_point_in_time(**given)
+        else:
+            names = {"DBSnapshotIdentifier": source, "DBInstanceIdentifier": self.copy_name}
+            self._rds.restore_db_instance_from_db_snapshot(**given | names)
+        self._wait("available")
+        # RDS takes it in a restore of Oracle alone.
+        # https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_RestoreDBInstanceFromDBSnapshot.html
+        key = self.instance["MasterUserSecret"].get("KmsKeyId")
+        self._rds.modify_db_instance(
+            DBInstanceIdentifier=self.copy_name,
+            ManageMasterUserPassword=True,
+            ApplyImmediately=True,
+            **({"MasterUserSecretKmsKeyId": key} if key else {}),
+        )
+        self._wait("available", has_secret=True)
+
+    def copy_table(
+        self, table: str, authorities: Path = ROOT_CERTIFICATES, tunnels: Sequence[int] = (0, 0)
+    ) -> tuple[str, int]:
+        """Copy a table into the environment's database; one that is there is left as it is.
+
+        Args:
+            table: its name.
+            authorities: a file of root certificates.
+            tunnels: ports of this machine that lead to the database and to its copy.
+
+        Returns:
+            The name of the new table, `_restored` at its end where there is one of that name, and its number of rows.
+
+        Raises:
+            DatabaseError: there is no such table in the copy, or both names are taken.
+        """
+        database = self._settings.database_name
+        ours, theirs = (
+            connect(instance, credentials(self._session, instance), database, authorities, tunnel)
+            for instance, tunnel in zip((self.instance, self._described(self.copy_name)), tunnels, strict=True)
+        )
+        with closing(ours), closing(theirs):
+            there = {name for (name,) in rows_of(ours, "SHOW TABLES")}
+            target = table if table not in there else f"{table}_restored"
+            if table not in {name for (name,) in rows_of(theirs, "SHOW TABLES")}:
+                raise DatabaseError(f"{self.copy_name} has no table {database}.{table}")
+            if target in there:
+                raise DatabaseError(f"{database} has {table} and {target}: drop the one that is not wanted")
+            return target, _copy(theirs, ours, table, target)
+
+    def delete(self) -> None:
+        """Delete the copy, and wait until it has gone.
+
+        Raises:
+            ClientError: RDS refused; there is no copy.
+        """
+        self._rds.delete_db_instance(
+            DBInstanceIdentifier=self.copy_name, SkipFinalSnapshot=True, DeleteAutomatedBackups=True
+        )
+        self._rds.get_waiter("db_instance_deleted").wait(
+            DBInstanceIdentifier=self.copy_name, WaiterConfig={"Delay": max(1, int(self._pause)), "MaxAttempts": 240}
+        )
+
+    def _described(self, identifier: str) -> Mapping[str, Any]:
+        found: list[Mapping[str, Any]] = self._rds.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
+        return found[0]
+
+    def _wait(self, status: str, *, has_secret: bool = False) -> None:
+        def holds() -> bool:
+            copy = self._described(self.copy_name)
+            is_kept = copy.get("MasterUserSecret", {}).get("SecretStatus") == "active"
+            return copy["DBInstanceStatus"] == status and (is_kept or not has_secret)
+
+        if not wait_until(holds, HOUR, self._pause):
+            raise DatabaseError(f"{self.copy_name}: not {status} after an hour: look at its events in RDS")
+
+
+def _copy(source: Any, target: Any, table: str, name: str) -> int:
+    """Copy a table with its rows, in one transaction of each server; return their number."""
+    columns = [
+        column
+        for (column,) in rows_of(
+            source,
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = %s "
+            "AND COALESCE(generation_expression, '') = '' ORDER BY ordinal_position",
+            (table,),
+        )
+    ]
+    ((_, definition),) = rows_of(source, f"SHOW CREATE TABLE {quoted(table)}")
+    if name != table:  # The names of constraints are the database's.
+        definition = re.sub(r"^CREATE TABLE .*? \($", f"CREATE TABLE {quoted(name)} (", definition, flags=re.MULTILINE)
+        definition = re.sub(r"^  CONSTRAINT `(?:[^`]|``)*` ", "  ", definition, flags=re.MULTILINE)
+    rows_of(target, "SET foreign_key_checks = 0")
+    rows_of(target, definition)
+    listed = ", ".join(map(quoted, columns))
+    values = ", ".join(["%s"] * len(columns))
+    insert = f"INSERT INTO {quoted(name)} ({listed})".replace("%", "%%") + f" VALUES ({values})"  # noqa: S608 - quoted
+    count = 0
+    with source.cursor(pymysql.cursors.SSCursor) as reading, target.cursor() as writing:
+        reading.execute(f"SELECT {listed} FROM {quoted(table)}")  # noqa: S608 - quoted
+        while rows := reading.fetchmany(BATCH):
+            writing.executemany(insert, rows)
+            count += len(rows)
+    target.commit()
+    return count
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do what is asked, in order; exit with a sentence about what cannot be done."""
+    parser = argparse.ArgumentParser(prog="make restore")
+    parser.add_argument("env")
+    parser.add_argument("--from", dest="source", help="latest, a time, or a snapshot: make the copy")
+    parser.add_argument("--table", help="copy this table from the copy into the database")
+    parser.add_argument("--delete", action="store_true", help="delete the copy")
+    parser.add_argument("--authorities", type=Path, default=ROOT_CERTIFICATES)
+    parser.add_argument("--tunnels", default="0,0", help="this machine's ports for the database and for its copy")
+    given = parser.parse_args(arguments)
+    if not (given.source or given.table or given.delete):
+        parser.error("say what: FROM=latest, TABLE=note or DELETE=yes")
+    try:
+        settings = lasting_settings(given.env)
+        restore = Restore(settings, aws.session())
+        if given.source:
+            restore.make(given.source)
+            print(f"made {restore.copy_name} from {given.source}; RDS keeps a new password of its master")
+        if given.table:
+            tunnels = [int(port) for port in given.tunnels.split(",")]
+            name, rows = restore.copy_table(given.table, given.authorities, tunnels)
+            print(f"copied {given.table} of {restore.copy_name} to {name}: {rows} rows")
+        if given.delete:
+            restore.delete()
+            print(f"deleted {restore.copy_name}")
+    except (DatabaseError, SettingsError, ClientError) as error:
+        sys.exit(f"{error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
