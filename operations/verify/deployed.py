@@ -110,9 +110,9 @@ class Deployed:
 
     @cached_property
     def serving(self) -> list[str]:
-        """The serving functions, those with an alias, by name in the stacks: Serving is the first."""
+        """The serving functions, those with an alias, by name in the stacks."""
         aliased = {arn.split(":")[-2] for arn in self.physical_ids("AWS::Lambda::Alias", "Service").values()}
-        return [name for name, function in self.functions.items() if function in aliased]
+        return sorted(name for name, function in self.functions.items() if function in aliased)
 
     @cached_property
     def live(self) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 import operations.aws
-from local.cloud import REGION, LocalCloud
+from local.cloud import HERE, REGION, LocalCloud
 from local.tests.fixtures import local_cloud
 from operations.waiting import wait_until
 from proof.cloud.roles import session_of_role
@@ -60,11 +60,11 @@ def rows(cloud: LocalCloud, outputs: dict[str, str]) -> Callable[..., Any]:
 
 
 def test_verify_finds_all_serving_functions(tree: Path, cloud: LocalCloud) -> None:
-    printed = run(tree, sys.executable, "-W", "ignore", "-m", "operations.verify", "dev", **cloud.variables)
+    context = [f"--context={each}" for each in HERE]
+    printed = run(tree, sys.executable, "-W", "ignore", "-m", "operations.verify", "dev", *context, **cloud.variables)
     print(printed)
     assert " 0 failed, " in printed.splitlines()[-1]
-    names = "Serving, Report, Api, Inbox, Forget"
-    assert f"✓ answer: {names}: database devDB over TLSv1.3" in printed
+    assert "✓ answer: Api, Forget, Inbox, Report, Serving: database devDB over TLSv1.3" in printed
 
 
 def test_the_second_function_and_the_new_table_answer(cloud: LocalCloud, outputs: dict[str, str]) -> None:
