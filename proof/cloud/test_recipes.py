@@ -106,7 +106,7 @@ def test_the_api_refuses_callers_and_tells_a_bad_request(
     call, caller = Caller(cloud, outputs["HttpApiUrl"]), cloud.session()
     key = uuid.uuid4().hex
     note = json.dumps({"note": f"by API {key}", "key": key})
-    assert call(note)[0] == 403
+    assert call(note) == (403, {"message": "Forbidden"})  # By the API: without an authoriser the gate would refuse.
     function = cloud.client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
     assert call(note, session_of_role(cloud, function["Role"]))[0] == 403  # A role that may not call the API.
     assert rows("SELECT COUNT(*) FROM note WHERE text LIKE %s", "by API %") == ((0,),)
