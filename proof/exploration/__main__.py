@@ -12,13 +12,14 @@ HEAD: Final = (
 )
 
 
-def explore_all(*, whole: bool, only: str) -> bool:
+def explore_all(*, whole: bool, only: str, fewest: int) -> bool:
     """Explore, or one scenario only; print a line for each exploration, and return whether all held."""
     until = time.monotonic() + 7200 if whole else float("inf")
     held = True
     print(HEAD)
     for module, start in ((migrations, migrations.migrations), (rotations, rotations.rotations)):
-        chosen = [each for each in module.explorations(whole=whole or bool(only)) if only in ("", each[1].name)]
+        known = module.explorations(whole=whole or bool(only))
+        chosen = [each for each in known if only in ("", each[1].name) and each[2] >= fewest]
         if not chosen:
             continue
         with start() as server:
@@ -41,8 +42,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--only", default="", help="the name of one scenario")
+    parser.add_argument("--fewest", type=int, default=1, help="leave out fewer runs at once")
     options = parser.parse_args()
-    sys.exit(not explore_all(whole=options.whole, only=options.only))
+    sys.exit(not explore_all(whole=options.whole, only=options.only, fewest=options.fewest))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ class Fault(NamedTuple):
     scenario: str
     patch: dict[str, str]
     module: str = "migration.py"
+    runs: int = 1
+    """How many at once it takes."""
 
 
 _FREED: Final = {
@@ -57,7 +59,7 @@ FAULTS: Final = {
         "the idle user has more", {"if not is_in_use and any(": "if False and any("}, "database_users.py"
     ),
     "a doubled step drops the user that the first has made current": Fault(
-        "the idle user has more", {"SELECT GET_LOCK(%s, %s)": "SELECT 1 OR %s OR %s"}, "rotation.py"
+        "the idle user has more", {"SELECT GET_LOCK(%s, %s)": "SELECT 1 OR %s OR %s"}, "rotation.py", 2
     ),
     "a version that cannot be used stays pending": Fault(
         "the password is refused",
@@ -71,6 +73,7 @@ FAULTS: Final = {
         "a late finishSecret",
         {'in one atomic call."""\n        self._take_turn(token)\n': 'in one atomic call."""\n'},
         "rotation.py",
+        2,
     ),
 }
 

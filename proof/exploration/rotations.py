@@ -182,6 +182,8 @@ class Rotations:
         if not sql.startswith((*WRITES, *ACCOUNTS, "finished")):
             return
         token, _ = self._aws.current(SECRET_ID)
+        if token in self._current[:-1]:
+            self._faults.append(f"after {sql!r}: {self._current.index(token)} of {len(self._current)} is current again")
         if token not in self._current[-1:]:
             self._current.append(token)
         versions = self._aws.secrets[SECRET_ID]

@@ -285,7 +285,7 @@ def explore(
     draw = random.Random(SEED)  # noqa: S311 - a sample
     left = [Schedule()]
     while left and time.monotonic() < until and not explored.faults and not 0 < most <= explored.run:
-        schedule = left.pop(draw.randrange(len(left)) if most else -1)
+        schedule = left.pop(draw.randrange(len(left)))
         points, faults = try_schedule(schedule)
         explored.run += 1
         explored.faults += [f"{fault}\n  {schedule}\n{_shown(points)}" for fault in faults]
