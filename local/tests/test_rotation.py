@@ -219,7 +219,7 @@ class Effects:
         return counted
 
 
-EFFECTS = 25
+EFFECTS = 26
 """Of a rotation; a test counts them."""
 
 
