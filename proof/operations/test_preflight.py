@@ -130,6 +130,43 @@ def test_nothing_stops_a_deploy_to_a_healthy_account() -> None:
     assert _faults() == []
 
 
+def _of_others(names: Mapping[str, str], *context: tuple[str, str], moved: bool = False) -> list[str]:
+    """What is said of an account with stacks of these names, each with its owner."""
+    deployed = {"Stacks": [account.stack(name, "CREATE_COMPLETE", owner=owner) for name, owner in names.items()]}
+    settings = from_context(dict(context))
+    session = account.session(cloudformation__DescribeStacks=deployed)
+    return list(Preflight(settings, _templates("dev"), session, moved=moved)._owner())
+
+
+@pytest.mark.parametrize("own", ["", "ours-2"])
+def test_another_copys_stacks_are_refused_and_both_copies_named(own: str) -> None:
+    theirs = {f"demoApp-dev-{stack}": "theirs-1" for stack in ("Network", "Database")}
+    (found,) = _of_others(theirs, ("owner", own))
+    assert "belong to theirs-1" in found
+    assert (own or "one without an id") in found
+    assert "MOVED=yes" in found
+    assert _of_others(theirs, ("owner", own), moved=True) == []
+    assert _of_others(theirs, ("owner", "theirs-1")) == []
+    assert _of_others(dict.fromkeys(theirs, ""), ("owner", own)) == []
+
+
+def test_a_name_that_differs_in_capitals_only_is_refused_beside_the_other() -> None:
+    (found,) = _of_others({"DEMOapp-dev-Network": "theirs-1", "orders-dev-Network": "theirs-1"})
+    assert found.startswith("stack DEMOapp-dev-Network: named as this application's but for capitals")
+
+
+def test_an_environment_of_version_0_1_is_found_until_its_successor_is_there() -> None:
+    (found,) = _of_others({"Dev-Network": "", "Prod-Network": ""})
+    assert re.match("stack Dev-Network: of an environment of version 0.1, .* its data moves by a snapshot", found)
+    assert _of_others({"Dev-Network": "", "demoApp-dev-Network": ""}) == []
+
+
+def test_credentials_of_another_account_are_refused_by_name() -> None:
+    (found,) = _faults(("account", "210987654321"))
+    assert found.startswith("account 123456789012: of arn:aws:iam::123456789012:user/a; dev is of account 210987654321")
+    assert _faults(("account", "123456789012")) == []
+
+
 STATUSES = boto3.client("cloudformation", "us-east-1").meta.service_model.shape_for("StackStatus").enum
 
 
@@ -189,6 +226,7 @@ def test_a_call_that_is_denied_ends_no_other_question_and_is_named() -> None:
     ]
     assert [each.partition(":")[0] for each in preflight.notes] == [
         "not asked, log groups",
+        "not asked, snapshot",
         "not asked, engine",
         "zones",
         "not asked, class in both zones",

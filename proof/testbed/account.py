@@ -28,14 +28,15 @@ def refusal(code: str, message: str = "") -> dict[str, Any]:
     return {"Error": {"Code": code, "Message": message or code}}
 
 
-def stack(name: str, status: str, *, protected: bool = False) -> dict[str, Any]:
-    """Return a stack as DescribeStacks does."""
+def stack(name: str, status: str, *, protected: bool = False, owner: str = "") -> dict[str, Any]:
+    """Return a stack as DescribeStacks does, of the copy of the repository that owns it."""
     created = datetime(2026, 11, 1, tzinfo=UTC)
     return {
         "StackName": name,
         "CreationTime": created,
         "StackStatus": status,
         "EnableTerminationProtection": protected,
+        "Parameters": [{"ParameterKey": "Owner", "ParameterValue": owner}] if owner else [],
     }
 
 
@@ -43,6 +44,8 @@ def stacks(**statuses: str) -> Answer:
     """Answer DescribeStacks with the state of each of dev's stacks by name, as Network="CREATE_COMPLETE"."""
 
     def answer(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "StackName" not in asked:
+            return {"Stacks": [stack(f"demoApp-dev-{name}", status) for name, status in statuses.items()]}
         name = str(asked["StackName"])
         status = statuses.get(name.rpartition("-")[2])
         missing = refusal("ValidationError", f"Stack with id {name} does not exist")

@@ -26,8 +26,9 @@ def _add_rule(stack: cdk.Stack, settings: Settings) -> None:
     owner = cdk.CfnParameter(
         stack, OWNER, default=settings.owner, description="The copy of the repository that deploys (cdk.json)"
     )
-    # CloudFormation keeps the value of a parameter only with a change of a resource or an output.
-    cdk.CfnOutput(stack, "BelongsTo", value=owner.value_as_string)
+    if settings.owner:
+        # For people; and CloudFormation keeps a new value of the parameter only with a change of a resource.
+        stack.add_stack_tag("owner", settings.owner)
     refusals = {
         f"Another copy of the repository than '{settings.owner}' has deployed it; make deploy names both.": (
             cdk.Fn.condition_equals(owner.value_as_string, settings.owner)
