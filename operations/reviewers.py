@@ -1,7 +1,7 @@
 """Refuses a deploy by GitHub's workflow that nobody has to approve (`python -m operations.reviewers prod`).
 
 Asked of environments with `protect_data`: in most private repositories GitHub has no required reviewers, and runs
-the job at once without saying so. The setting `deploy_without_reviewers` allows it. Prints `account=` and the setting
+the job at once without saying so. The setting `deploy_without_reviewers` allows it. Prints the setting
 `account`, for the workflow's next step.
 """
 
@@ -56,7 +56,7 @@ def main(env: str) -> None:
     found = list(faults(settings, os.environ))
     if found:
         sys.exit("\n".join(["Nothing was deployed:", *(f"  {fault}" for fault in found)]))
-    print("account=")
+    print(f"account={settings.account}")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,12 @@ def test_the_workflow_goes_on_with_the_account_or_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reviewers.main("dev")
-    assert capsys.readouterr().out == "account=\n"
+    assert capsys.readouterr().out == "account=\n"  # Any.
+    settings = from_context({"env": "dev", "account": "123456789012"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("operations.reviewers.lasting_settings", lambda _: settings)
+        reviewers.main("dev")
+    assert capsys.readouterr().out == "account=123456789012\n"
     with _github(200, {}) as variables:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
