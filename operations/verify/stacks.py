@@ -43,9 +43,14 @@ def checkout(deployed: Deployed) -> str:
 
 
 def _differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Paths at which two templates differ; metadata that only the command line adds is passed over."""
+    """Paths at which two templates differ; metadata that only the command line adds is passed over.
+
+    A zone that was the first of a list stays so in the stack when the settings name it: CloudFormation sees no change
+    and keeps its template. Another zone would be one.
+    """
     if not (isinstance(one, dict) and isinstance(other, dict)):
-        return [] if one == other else [path]
+        is_named_now = path.endswith("/AvailabilityZone") and "Fn::GetAZs" in str(one) and isinstance(other, str)
+        return [] if one == other or is_named_now else [path]
     return [
         difference
         for key in sorted({*one, *other} - {"Metadata"})

@@ -22,6 +22,7 @@ from operations.preflight import Preflight
 from operations.verify.checks import CHECKS, LOUD_CHECKS
 from operations.verify.deployed import Deployed
 from operations.verify.report import FAILED, PASSED, UNCHECKED, Check, Result, as_json, run
+from operations.verify.stacks import _differences
 from proof.cloud.roles import session_of_role
 from proof.stacks.test_rights import ASKED_BY_CHECKS
 from stacks.settings import from_context
@@ -496,6 +497,14 @@ def test_what_aws_changes_by_itself_is_no_drift_and_is_said(cloud: LocalCloud, e
         rds.modify_db_instance(DBInstanceIdentifier=identifier, AllocatedStorage=20, ApplyImmediately=True)
     assert result.status == PASSED, result
     assert "storage that RDS has let grow" in result.found
+
+
+def test_a_zone_that_the_settings_name_is_no_difference() -> None:
+    first = {"Subnet": {"AvailabilityZone": {"Fn::Select": [0, {"Fn::GetAZs": ""}]}}}
+    named = {"Subnet": {"AvailabilityZone": "us-east-1a"}}
+    assert _differences(first, named) == []
+    assert _differences(named, first) == _differences(named, {"Subnet": {"AvailabilityZone": "us-east-1b"}})
+    assert _differences(named, first) == ["/Subnet/AvailabilityZone"]
 
 
 @pytest.mark.parametrize("status", ["backing-up", "storage-optimization", "configuring-enhanced-monitoring"])
