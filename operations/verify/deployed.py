@@ -89,8 +89,9 @@ class Deployed:
 
     @cached_property
     def templates(self) -> dict[str, dict[str, Any]]:
-        """What this checkout would deploy, by stack."""
-        return templates(**{**self._context, "env": self.settings.env})
+        """What this checkout would deploy, by stack; to a local cloud it has no owner, account or region of cdk.json."""
+        here = {} if self.is_aws else {"owner": "local", "account": "", "region": ""}
+        return templates(**{**self._context, "env": self.settings.env, **here})
 
     @cached_property
     def declared_functions(self) -> dict[str, dict[str, Any]]:
