@@ -179,7 +179,8 @@ def grant_variables(function: dict[str, Any]) -> None:
                 f"for {action.partition(':')[2]}. Please check your KMS key settings."
             )
     given = {"KeyId": key["KeyId"], "GranteePrincipal": function["Role"], "Name": function["FunctionName"]}
-    kms._create_grant(given | {"Operations": ["Decrypt", "RetireGrant"]})
+    constraints = {"EncryptionContextSubset": {"aws:lambda:FunctionArn": _unqualified(function)}}
+    kms._create_grant(given | {"Operations": ["Decrypt", "RetireGrant"], "Constraints": constraints})
 
 
 def check_variables(function: dict[str, Any]) -> None:
@@ -194,13 +195,18 @@ def check_variables(function: dict[str, Any]) -> None:
     policies = iam_evaluator._gather_role_policies(name, get_account_id())
     limits = iam_evaluator._permissions_boundary(iam._roles, name, get_account_id())
     role = PrincipalInfo(arn, "AssumedRole", get_account_id(), policies, {}, limits)
-    context = _via("lambda", {"aws:lambda:FunctionArn": function["FunctionArn"]})
+    context = _via("lambda", {"aws:lambda:FunctionArn": _unqualified(function)})
     if key and not may_use(role, "kms:Decrypt", key, context):
         raise ProvidedRuntimeError(
             "Lambda was unable to decrypt the environment variables because KMS access was denied. "
             "Please check the function's KMS key settings.",
             "KMSAccessDeniedException",
         )
+
+
+def _unqualified(function: dict[str, Any]) -> str:
+    """Return the function's ARN without a version."""
+    return ":".join(function["FunctionArn"].split(":")[:7])
 
 
 def _key_of_variables(function: dict[str, Any]) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from operations.packages import start_scripts_by_sh
 
 
 def _pinned(lock: Path) -> dict[str, str]:
-    return dict(re.findall(r"^([\w.-]+)==([\w.]+)", lock.read_text(), re.MULTILINE))
+    return dict(re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?==([\w.]+)", lock.read_text(), re.MULTILINE))
 
 
 TOOLS = _pinned(LOCKS / "tools.txt")

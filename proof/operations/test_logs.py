@@ -112,7 +112,7 @@ def test_an_error_is_kept_when_its_log_group_is_gone(cloud: LocalCloud, monkeypa
 def test_a_name_that_is_not_known_is_refused_with_those_that_are(cloud: LocalCloud) -> None:
     with pytest.raises(EnvironmentUnknownError, match="expected one of dev"):
         Environment("nowhere", cloud.session())
-    with pytest.raises(EnvironmentUnknownError, match=r"FUNCTION=Fun: expected one of .*Function"):
+    with pytest.raises(EnvironmentUnknownError, match=r"FUNCTION=Fun: expected one of .*Serving"):
         Environment("dev", cloud.session()).function("Fun")
     with pytest.raises(EnvironmentUnknownError, match="make deploy ENV=prod"):
         _ = Environment("prod", cloud.session()).functions

@@ -229,7 +229,7 @@ def _wrong_modes(out: Path) -> list[Path]:
 
 def test_all_may_read_a_package_whatever_the_umask_is(tmp_path: Path) -> None:
     out = tmp_path / "cdk.out"
-    command = ["cdk", "synth", "--quiet", "--output", str(out)]
+    command = ["cdk", "synth", "--quiet", "--output", str(out), *(f"--context={each}" for each in HERE)]
     subprocess.run(command, cwd=ROOT, env=environment(), umask=0o077, check=True)
     assert _wrong_modes(out) == []
     assert _templates(out) == _templates(assembly())
