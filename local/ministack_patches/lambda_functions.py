@@ -47,6 +47,7 @@ ROOT_CERTIFICATES: Final = "shared/rds-root-certificates.pem"
 _turns = itertools.count()
 _create_function = provisioners._lambda_create
 _update_function = provisioners._lambda_update
+_delete_function = provisioners._lambda_delete
 _public_parameter = ssm._public_parameter
 _zip_inline = provisioners._zip_inline
 
@@ -56,6 +57,7 @@ def install() -> None:
     handler = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
     handler["create"] = provisioners._lambda_create = _create
     handler["update"] = _update
+    handler["delete"] = _delete
     provisioners._zip_inline = _inline_code
     lambda_svc._execute_function_warm = lambda_svc._execute_function_provided_warm
     lambda_runtime._worker_class_for = lambda _: ExecutionEnvironment
@@ -73,6 +75,12 @@ def _update(physical_id: str, old: Properties, new: Properties, stack: str, logi
     name, attributes = _update_function(physical_id, old, new, stack, logical_id)
     _apply(name, new)
     return name, attributes
+
+
+def _delete(physical_id: str, props: Properties) -> None:
+    """End its environments too: they would answer for one that is made again, which has the same name here."""
+    _delete_function(physical_id, props)
+    lambda_runtime.invalidate_worker(physical_id)
 
 
 def _apply(name: str, props: Properties) -> None:
