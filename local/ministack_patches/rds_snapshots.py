@@ -336,5 +336,7 @@ def _take_key_away(params: dict[str, Any]) -> Any:
             _check_key(record.get("KmsKeyId"))
         except RefusedError:
             record["DBInstanceStatus"] = "inaccessible-encryption-credentials-recoverable"
+            if listener := listeners.get(record["DBInstanceIdentifier"]):
+                listener.close()
             servers[record["DBInstanceIdentifier"]].stop()
     return answer

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.data
 
 SECOND = {
     "env": "prod",
+    "owner": "local",
     "protect_data": "false",
     "instance_class": "t4g.small",
     "reserved_concurrency": "20",
@@ -155,8 +156,8 @@ def test_a_second_environment_has_the_firsts_data_and_outlives_it(cloud: LocalCl
     _say(f"make verify's check of the instance: {found}")
 
     before = _templates(cloud)
-    for settings, prefix in ((SECOND, PROD), (SECOND | {"snapshot": "before-change"}, PROD),
-                                 ({"env": "dev", "snapshot": "before-the-move-lasting"}, DEV)):  # fmt: skip
+    added = {"env": "dev", "owner": "local", "snapshot": "before-the-move-lasting"}
+    for settings, prefix in ((SECOND, PROD), (SECOND | {"snapshot": "before-change"}, PROD), (added, DEV)):
         assert [each for each in _faults(cloud, settings) if each.startswith("snapshot=")]
         with pytest.raises(CloudError, match=NAMED):
             _deploy(cloud, settings, "--exclusively", f"{prefix}Database")
@@ -204,7 +205,9 @@ def first_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_environment_of_0_1_moves_to_this_version(first_release: Path) -> None:
     with local_cloud("first-release") as cloud:
         cloud.bootstrap()
-        cloud.deploy(root=first_release)
+        cloud.cdk(
+            "deploy", "--all", "--require-approval=never", f"--output={cloud.folder / 'first'}", cwd=first_release
+        )
         instances.execute(cloud, "dev-demoapp", "INSERT INTO devDB.note (text) VALUES ('of 0.1'), ('also')")
         kept = "SELECT * FROM devDB.note ORDER BY id"
         notes = instances.execute(cloud, "dev-demoapp", kept)
