@@ -89,7 +89,7 @@ class Deployed:
 
     @cached_property
     def templates(self) -> dict[str, dict[str, Any]]:
-        """What this checkout would deploy, by stack. In a local cloud, no owner, account or region is that of cdk.json."""
+        """What this checkout would deploy, by stack; in a local cloud, without cdk.json's owner, account and region."""
         here = {} if self.is_aws else {"owner": "local", "account": "", "region": ""}
         return templates(**{**self._context, "env": self.settings.env, **here})
 
