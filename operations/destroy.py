@@ -1,4 +1,4 @@
-"""Destroys one environment, and says what it keeps (`make destroy ENV=dev NAME=demoApp-dev`).
+"""Destroys one environment, and says what it keeps (`make destroy ENV=dev NAME=orders-dev`).
 
 Protections that the environment has are taken away first, so that its name must be given. What CloudFormation keeps
 is named at the end. A run that was interrupted is repeated.

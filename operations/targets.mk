@@ -10,7 +10,7 @@ deploy: install ## Deploy one environment to the account of your credentials: ma
 verify: install ## Check every promise on a deployed environment: make verify ENV=dev OPTIONS=--rotate
 	@python -W ignore -m operations.verify $(ENV) $(OPTIONS)
 
-destroy: install ## Destroy one environment, protected or not: make destroy ENV=dev NAME=demoApp-dev
+destroy: install ## Destroy one environment, protected or not: make destroy ENV=dev NAME=orders-dev
 	@python -W ignore -m operations.destroy $(ENV) $(NAME)
 
 diff: install ## What a deploy would change, against another revision: make diff BASE=origin/main

@@ -63,7 +63,7 @@ class Deployed:
         return ".amazonaws." in self.endpoint
 
     def stack_name(self, stack: str) -> str:
-        """The name of a stack of this environment, as demoApp-dev-Network."""
+        """The name of a stack of this environment, as orders-dev-Network."""
         return f"{self.settings.stack_prefix}{stack}"
 
     def _resources_of(self, stack: str) -> list[dict[str, Any]]:

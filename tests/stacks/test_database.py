@@ -233,4 +233,5 @@ def test_no_change_of_the_snapshot_can_replace_the_instance(
 
     https://repost.aws/knowledge-center/cloudformation-custom-name
     """
-    assert synthesise(snapshot=snapshot).only(INSTANCE)["DBInstanceIdentifier"] == "dev-demoapp"
+    identifier = lasting_settings().database_identifier
+    assert synthesise(snapshot=snapshot).only(INSTANCE)["DBInstanceIdentifier"] == identifier

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from app import lasting_settings
 from stacks.settings import ENVIRONMENTS, Settings, SettingsError, from_context
 from stacks.settings.names import APPLICATION, ENVIRONMENT, PLACES, application_faults, environment_faults
 from tests.conftest import Templates
@@ -156,7 +157,7 @@ def test_the_migrations_databases_are_not_the_applications(name: str) -> None:
 def test_one_environments_role_verifies_no_other_environment(synthesise: Callable[..., Templates]) -> None:
     """Of dev's patterns, none takes in what belongs to dev-2."""
     role: dict[str, Any] = synthesise(github_repository="owner/name")["Deployment"]
-    prefix = from_context({}).stack_prefix
+    prefix = lasting_settings().stack_prefix
     named = [text for text in _texts(role) if prefix in text]
     assert named
     assert [text for text in named if re.search(rf"{prefix}\*", text)] == []
