@@ -31,8 +31,9 @@ PLACES: Final[Mapping[str, Place]] = MappingProxyType(
         "stack": Place(lambda settings: f"{settings.stack_prefix}Deployment", 128),
         # CloudFormation makes a function's name of its stack's, its logical id and 13 characters, and cuts what is
         # too long. The patterns of the GitHub role need the stack's name whole.
+        # Serving functions may have ids of fifteen letters.
         # https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html
-        "function": Place(lambda settings: f"{settings.stack_prefix}Service-ServingFunction{8 * 'X'}-{13 * 'X'}", 64),
+        "function": Place(lambda settings: f"{settings.stack_prefix}Service-{15 * 'F'}{8 * 'X'}-{13 * 'X'}", 64),
         # https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
         "parameter": Place(lambda settings: settings.parameter_name, 1011),
         # https://dev.mysql.com/doc/refman/8.4/en/user-names.html

@@ -171,7 +171,7 @@ def _subnets(prefix: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("context", "fault"),
     [
-        ({"env": "stage"}, "env=stage: unknown environment; allowed: dev, prod"),
+        ({"env": "stage"}, f"env=stage: unknown environment; allowed: {', '.join(ENVIRONMENTS)}"),
         ({"vpc_cdir": "10.0.0.0/16"}, "vpc_cdir=10.0.0.0/16: unknown setting; did you mean vpc_cidr?"),
         ({"ENV": "prod"}, "ENV=prod: unknown setting; did you mean env?"),
         ({"team": "me"}, "team=me: unknown setting; stacks/settings/settings.py has each setting"),
@@ -181,7 +181,7 @@ def _subnets(prefix: str) -> dict[str, str]:
         ({"alarm_email": ["a@b.c"]}, 'alarm_email=["a@b.c"]: not a text'),
         ({"runbook": True}, "runbook=true: not a text"),
         ({"pre-prod": {"parameter_ttl": 7}}, "unknown environment; did you mean prod?"),
-        ({"stagin": {}}, "unknown environment; stacks/settings/settings.py has each environment"),
+        ({"quux": {}}, "unknown environment; stacks/settings/settings.py has each environment"),
         ({"vpc_cidr": "everywhere"}, "vpc_cidr=everywhere: not an IPv4 address range"),
         ({"vpc_cidr": "172.31.0.1/16"}, "vpc_cidr=172.31.0.1/16: not in the form"),
         ({"vpc_cidr": "172.16.0.0/12"}, "vpc_cidr=172.16.0.0/12: a VPC and its subnets are /16 to /28"),
