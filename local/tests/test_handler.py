@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import application
 from local.tests.aws import AWS
 from local.tests.functions import (
     CANARY,
@@ -362,12 +363,13 @@ def test_an_older_schema_is_refused_until_it_is_migrated(
     try:
         for _ in range(2):
             with pytest.raises(
-                SchemaVersionError, match="schema version 0, where this version of the function needs 2"
+                SchemaVersionError,
+                match=f"schema version 0, where this version of the function needs {application.SCHEMA}",
             ):
                 frame.handle({}, Context())
     finally:
         server.execute(f"USE {server.database}", newer)
-    assert frame.handle(HEALTH, Context())["schemaVersion"] == 2
+    assert frame.handle(HEALTH, Context())["schemaVersion"] == application.SCHEMA
 
 
 def test_an_unreadable_schema_version_is_not_reported_as_an_old_one(
@@ -381,7 +383,7 @@ def test_an_unreadable_schema_version_is_not_reported_as_an_old_one(
             frame.handle({}, Context())
     finally:
         server.execute("ALTER TABLE migrations_history.schema_history CHANGE number version INT UNSIGNED NOT NULL")
-    assert frame.handle(HEALTH, Context())["schemaVersion"] == 2
+    assert frame.handle(HEALTH, Context())["schemaVersion"] == application.SCHEMA
 
 
 def test_a_user_that_may_not_read_the_history_yet_is_a_failure_that_passes(
@@ -394,4 +396,4 @@ def test_a_user_that_may_not_read_the_history_yet_is_a_failure_that_passes(
     with pytest.raises(DependencyUnavailableError, match="may not read the history yet"):
         frame.handle({}, Context())
     server.execute(f"GRANT SELECT ON `migrations\\_history`.* TO {user}")
-    assert frame.handle(HEALTH, Context())["schemaVersion"] == 2
+    assert frame.handle(HEALTH, Context())["schemaVersion"] == application.SCHEMA
