@@ -30,7 +30,7 @@ def answer(event: Any, context: Any, config: dict[str, Any], database: Applicati
             # the same only when Lambda itself repeats an asynchronous invocation.
             key = Key("note", str(event.get("key") or context.aws_request_id), text)
             return {"stored": database.transaction(lambda transaction: _store(transaction, text), key)}
-        case {"latest": int(number)} if 0 < number <= 100:
+        case {"latest": int(number)} if number is not True and 0 < number <= 100:
             rows = database.rows("SELECT id, text, created_at FROM note ORDER BY id DESC LIMIT %s", (number,))
             return {"notes": [dict(zip(("id", "text", "created_at"), row, strict=True)) for row in rows]}
         case {"note": _} | {"latest": _}:

@@ -99,12 +99,11 @@ def _is_rollback(stack: str) -> bool:
         for _ in attempts(_deadline, lambda _: PAUSE, 0):
             try:
                 (found,) = _deadline.call(_cloudformation.describe_stacks, StackName=stack)["Stacks"]
+                return "ROLLBACK" in found["StackStatus"]
             except (BotoCoreError, ClientError) as error:
                 failure = error
                 if not _may_pass(error):
                     break
-            else:
-                return "ROLLBACK" in found["StackStatus"]
     raise failure
 
 

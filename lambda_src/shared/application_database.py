@@ -4,12 +4,12 @@ import json
 import logging
 import random
 import re
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from shared import keys
+from shared.attempts import attempts
 from shared.database import Args, Database, Result, Row, is_answer
 from shared.deadline import Deadline
 from shared.errors import DependencyUnavailableError, InvocationError, OutcomeUnknownError, QueryFailedError
@@ -135,7 +135,7 @@ class Transaction:
         """Tell a transaction that was lost, of which nothing is stored, from one that a statement has ended."""
         if isinstance(failure, DependencyUnavailableError):
             self.lost = failure
-        if failure and not self._database.is_open:
+        if failure and self._database.is_broken:
             return failure
         # An implicit commit, or one that the statement asked for; a refused definition commits too
         # (https://dev.mysql.com/doc/refman/8.4/en/implicit-commit.html).
@@ -227,25 +227,20 @@ class ApplicationDatabase:
 
     def _repeat(self, work: Callable[[Transaction], Any], key: Key | None) -> Any:
         self._unknown = None
-        tries = 0
-        while True:
-            tries += 1
+        for tries in attempts(self._deadline, lambda tried: random.uniform(0, PAUSE * 2**tried), LEAST):  # noqa: S311 - jitter
             try:
                 return self._try(work, key)
             except OutcomeUnknownError as error:
                 failure: InvocationError = error
                 self._unknown = error
                 may_repeat = key is not None
-            except DependencyUnavailableError as error:
-                failure = error
-                may_repeat = error.connection_lost
             except InvocationError as error:
-                failure, may_repeat = error, False
-            pause = random.uniform(0, PAUSE * 2**tries)  # noqa: S311 - jitter
-            if not may_repeat or tries == TRIES or pause + LEAST > self._deadline.remaining():
-                raise self._unknown or failure
-            logger.warning("transaction.repeated", extra=failure.facts)
-            time.sleep(pause)
+                failure = error
+                may_repeat = isinstance(error, DependencyUnavailableError) and error.connection_lost
+            if not may_repeat or tries == TRIES:
+                break
+            logger.warning("transaction.failed", extra=failure.facts)
+        raise self._unknown or failure
 
     def _try(self, work: Callable[[Transaction], Any], key: Key | None) -> Any:
         transaction = Transaction(self._connected(), self._deadline, self._timed)

@@ -185,11 +185,6 @@ class Database:
         return connection, row[1] if row else ""
 
     @property
-    def is_open(self) -> bool:
-        """Whether there is a connection, of whatever age."""
-        return self._connection is not None
-
-    @property
     def is_broken(self) -> bool:
         """Whether the connection is closed, or bytes have arrived on it that belong to no statement."""
         return self._connection is None or has_unread(self._connection)
@@ -201,12 +196,7 @@ class Database:
         return status & (OPEN_TRANSACTION | READ_ONLY_TRANSACTION) == OPEN_TRANSACTION
 
     def query(self, sql: str, args: Args = ()) -> Row:
-        """Run one statement, with its values bound, and return its first row.
-
-        Raises:
-            QueryFailedError: the answer has no row, or as `rows`.
-            DependencyUnavailableError, ConfigurationError: as `rows`.
-        """
+        """Run one statement and return its first row; raises QueryFailedError without one, and otherwise as `rows`."""
         rows = self.rows(sql, args)
         if not rows:
             raise QueryFailedError("database: the query returned no row", operation="query", version_id=self.version_id)

@@ -27,9 +27,7 @@ def secret(secret_id: str, deadline: Deadline) -> dict[str, Any]:
 
 def parameter(name: str, deadline: Deadline) -> dict[str, Any]:
     """Return Parameter Store's `Parameter` object; raises as `secret`."""
-    answer = _read("parameter", name, deadline, "ssm", "get_parameter", Name=name)
-    found: dict[str, Any] = answer["Parameter"]
-    return found
+    return dict(_read("parameter", name, deadline, "ssm", "get_parameter", Name=name)["Parameter"])
 
 
 def _read(operation: str, name: str, deadline: Deadline, service: str, api: str, **request: str) -> dict[str, Any]:

@@ -53,11 +53,7 @@ class RotationEnvironment:
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "RotationEnvironment":
-        """Read the variables.
-
-        Raises:
-            ConfigurationError: a variable is missing, empty or wrong; the message names it.
-        """
+        """Read the variables; raises as `ServingEnvironment.read`."""
         names = ("AWS_REGION", "DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "MASTER_SECRET_ARN", "ROTATED_USERS")
         region, host, port, database, master, declared = required(variables, *names)
         users = json_object(declared)
@@ -81,11 +77,7 @@ class MigrationEnvironment:
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "MigrationEnvironment":
-        """Read the variables.
-
-        Raises:
-            ConfigurationError: a variable is missing or empty; the message names each.
-        """
+        """Read the variables; raises as `ServingEnvironment.read`."""
         secret_id, region = required(variables, "CREDS_PATH", "AWS_REGION")
         return cls(secret_id, region)
 

@@ -82,13 +82,7 @@ class ExtensionClient:
         return parameter
 
     def secret(self, secret_id: str) -> dict[str, Any]:
-        """Return Secrets Manager's `GetSecretValue` answer (SecretString, VersionId, …).
-
-        Raises:
-            UnexplainedRefusalError: the extension refuses, and not for a moment.
-            ConfigurationError: it cannot be read.
-            DependencyUnavailableError: the extension did not answer in time.
-        """
+        """Return Secrets Manager's `GetSecretValue` answer (SecretString, VersionId, …); raises as `parameter`."""
         return self._get("secret", secret_id, "/secretsmanager/get?secretId=")
 
     def _get(self, operation: str, name: str, path: str) -> dict[str, Any]:

@@ -51,13 +51,6 @@ SCHEMA_CHECK: Final = 1.0
 logger = logging.getLogger("application")
 
 
-class Context(Protocol):
-    """The part of Lambda's context object that the frame uses."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda ends the invocation."""
-
-
 class Application(Protocol):
     """A module with the application; it may have `check(config, database)` too, for the health event."""
 
@@ -83,8 +76,8 @@ class Frame:
         self._durations: dict[str, float] = {}
         self._secret_age_hours: float | None = None
 
-    def handle(self, event: object, context: Context) -> Any:
-        """Answer one invocation; this is Lambda's entry point.
+    def handle(self, event: object, context: Any) -> Any:
+        """Answer one invocation, with Lambda's context; this is Lambda's entry point.
 
         Returns:
             What the application's `answer` returns, as `encoding` says; for a bad request, its type and message,
@@ -128,7 +121,7 @@ class Frame:
                 },
             )
 
-    def _answer(self, event: object, context: Context) -> object:
+    def _answer(self, event: object, context: Any) -> object:
         with self._timed("parameter_ms"):
             config = self._config()
         with self._timed("secret_ms"):

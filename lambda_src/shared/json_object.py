@@ -9,10 +9,7 @@ from typing import Any
 
 
 def json_object(text: object) -> dict[str, Any] | None:
-    """Return the object in a str or bytes, or None for anything else.
-
-    None too for an object in which a key is given twice, because it is ambiguous.
-    """
+    """Return the object in a str or bytes, or None for anything else, an object with a key twice among it."""
     if not isinstance(text, str | bytes):
         return None
     try:

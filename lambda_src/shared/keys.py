@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from shared.encoding import encode
-from shared.errors import BadRequestError, QueryFailedError
+from shared.errors import AnswerError, BadRequestError, QueryFailedError
 
 KEPT_DAYS: Final = 30
 """Days in which a key is known: more than a message can be in a queue and its dead-letter queue (14)."""
@@ -53,7 +53,7 @@ def claim(transaction: Statements, function: str, key: Key) -> str | None:
     """Insert the key; return the answer of the work that has been done for it, or None when there was none.
 
     Raises:
-        BadRequestError: the key was used for another request.
+        BadRequestError: the key was used for another request, or has no form in JSON, as half of a surrogate pair.
         QueryFailedError: that work ended its transaction half-way, so that it is stored without an answer.
         InvocationError: as the transaction's statements.
     """
@@ -107,5 +107,10 @@ def _name(function: str, key: Key) -> bytes:
 
 
 def _digest(value: object) -> bytes:
-    plain, _ = encode(value)
+    try:
+        plain, _ = encode(value)
+    except AnswerError as error:
+        if "type" in error.facts:
+            raise  # No caller sends such a value.
+        raise BadRequestError("the key and its request must have a form in JSON", **error.facts) from None
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).digest()

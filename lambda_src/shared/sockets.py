@@ -69,10 +69,7 @@ def open_connection(address: tuple[str, int], deadline: Deadline, largest_answer
 
 
 def has_unread(connection: Any) -> bool:
-    """Whether bytes that belong to no request have arrived on a PyMySQL connection, or it has ended.
-
-    Then the next answer read would be the wrong one, or none.
-    """
+    """Whether bytes of no request have arrived on a PyMySQL connection, or its end: the next answer would be wrong."""
     connection._sock.may_wait = False  # noqa: SLF001 - PyMySQL has no method for this
     try:
         connection._rfile.peek(1)  # noqa: SLF001

@@ -76,12 +76,16 @@ def test_a_bad_event_is_told_to_the_caller_and_logged_and_is_no_failure(
 ) -> None:
     caplog.set_level(logging.INFO)
     function.handle({"note": "hello", "key": "1"}, Context())
-    for event, reason in (({"note": 7}, "note is 1 to 200"), ({"note": "other", "key": "1"}, "another request")):
+    for event, reason in (
+        ({"note": 7}, "note is 1 to 200"),
+        ({"note": "other", "key": "1"}, "another request"),
+        ({"note": "half a pair: \ud800"}, "must have a form in JSON"),
+    ):
         answer = function.handle(event, Context())
         assert answer["errorType"] == "BadRequestError"
         assert reason in answer["errorMessage"]
         assert reason in vars(caplog.records[-1])["reason"]
-    assert _outcomes(caplog) == ["ok", "BadRequestError", "BadRequestError"]
+    assert _outcomes(caplog) == ["ok", *3 * ["BadRequestError"]]
     assert function.handle({}, Context())["notes"] == 1
 
 

@@ -343,7 +343,7 @@ def test_the_server_gives_up_a_lock_before_the_statement_does_and_nothing_of_the
     go.wait()
     tries = second.transaction(work)
     holder.join()
-    errnos = [vars(record)["errno"] for record in caplog.records if record.getMessage() == "transaction.repeated"]
+    errnos = [vars(record)["errno"] for record in caplog.records if record.getMessage() == "transaction.failed"]
     assert errnos == [1205] * (tries - 1)
     assert tries > 1
     assert all(0.9 < after - before < database.QUERY for before, after in pairwise(runs))
@@ -375,7 +375,7 @@ def test_a_deadlock_is_run_again(server: Server, make: Make, caplog: pytest.LogC
     for thread in threads:
         thread.join()
     assert server.execute(f"SELECT amount FROM {server.database}.entry") == [(2,), (2,)]
-    errnos = {vars(record)["errno"] for record in caplog.records if record.getMessage() == "transaction.repeated"}
+    errnos = {vars(record)["errno"] for record in caplog.records if record.getMessage() == "transaction.failed"}
     assert errnos == {1213}
 
 

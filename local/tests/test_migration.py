@@ -109,7 +109,7 @@ def test_the_server_ends_the_session_and_the_lock_of_a_deploy_that_is_gone(
     close = Database.close
 
     def ask_and_close(database: Database) -> None:
-        if database.is_open:
+        if not database.is_broken:
             asked.append(database.query("SELECT @@wait_timeout, IS_USED_LOCK(%s) = CONNECTION_ID()", (schema.LOCK,)))
         close(database)
 

@@ -63,7 +63,9 @@ def test_the_newest_notes_are_read() -> None:
     assert len(answer["notes"]) == 2
 
 
-@pytest.mark.parametrize("event", [{"note": ""}, {"note": "x" * 201}, {"note": 1}, {"latest": 0}, {"latest": "9"}])
+@pytest.mark.parametrize(
+    "event", [{"note": ""}, {"note": "x" * 201}, {"note": 1}, {"latest": 0}, {"latest": "9"}, {"latest": True}]
+)
 def test_a_bad_event_is_refused(event: object) -> None:
     with pytest.raises(BadRequestError, match="note is 1 to 200 characters, latest is 1 to 100"):
         _answer(event)
