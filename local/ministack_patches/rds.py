@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Any, Final
 
+from ministack.core.responses import new_uuid
 from ministack.services import cloudwatch, rds
 from ministack.services.cloudformation import provisioners
 
@@ -41,6 +42,7 @@ def install() -> None:
     handler["create"] = provisioners._rds_db_instance_create = _create
     handler["delete"] = provisioners._rds_db_instance_delete = _delete
     handler["update"] = _update
+    handler["snapshot"] = _final_snapshot
     named = provisioners._CUSTOM_NAME_REPLACEMENT["AWS::RDS::DBInstance"]
     replaces = named["requires_replacement"]
     # As its page says; the provider's source leaves the instance where it is when the property is taken away.
@@ -117,6 +119,16 @@ def _delete(physical_id: str, props: Properties) -> None:
     managed: dict[str, Any] = rds._instances.get(physical_id, {}).get("MasterUserSecret", {})
     _delete_record(physical_id, props)
     rds_snapshots.end_server(physical_id, managed)
+
+
+def _final_snapshot(physical_id: str, props: Properties) -> None:
+    """Take the snapshot that a deletion ends with, under a name of its own; a refused deletion takes none.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-deletionpolicy.html and
+    https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_DeleteDBInstance.html
+    """
+    check_instance_delete(physical_id)
+    rds._create_snapshot_internal(f"{physical_id}-final-{new_uuid()}", rds._instances[physical_id])
 
 
 def _instance_with_secret(record: dict[str, Any]) -> str:
