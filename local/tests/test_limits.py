@@ -43,7 +43,9 @@ def calls(cloud: LocalCloud, name: str) -> Calls:
         "a weight of one": (alias(RoutingConfig={"AdditionalVersionWeights": {"99": 0.1}}), *not_found),
         "an absent version": (invoke(Qualifier="99"), *not_found),
         "a version that an alias has": (
-            lambda: functions.delete_function(FunctionName=name, Qualifier="1"),
+            lambda: functions.delete_function(
+                FunctionName=name, Qualifier=functions.get_alias(FunctionName=name, Name="live")["FunctionVersion"]
+            ),
             "ResourceConflictException",
             "referenced by an alias",
         ),

@@ -15,6 +15,8 @@ from operations.aws import invoke
 from proof.conftest import edit
 from shared.frame import HEALTH
 
+SERVING = "stacks/constructs/serving_function.py"
+
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:
@@ -36,7 +38,7 @@ def test_an_edit_in_a_function_is_answered_without_a_synthesis(
 ) -> None:
     watcher = Watcher(cloud, tree)
     assert not watcher.step()
-    edit(tree / "lambda_src" / "application.py", "DemoApp successfully", "DemoApp, edited, successfully")
+    edit(tree / "lambda_src" / "application.py", " successfully loaded", ", edited, successfully loaded")
     (tree / "lambda_src" / "application.py").chmod(0o600)  # As under a umask of 077.
     assert watcher.step()
     assert _answer(cloud)["message"].startswith("DemoApp, edited, successfully")
@@ -55,7 +57,7 @@ def test_an_edit_of_a_stack_or_a_new_module_is_deployed(
     cloud: LocalCloud, tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     watcher = Watcher(cloud, tree)
-    edit(tree / "stacks" / "service.py", "memory_size=512", "memory_size=640")
+    edit(tree / SERVING, "memory_size=512", "memory_size=640")
     (tree / "lambda_src" / "shared" / "added.py").write_text("ADDED = 1\n")
     assert watcher.step()
     assert "deployed in" in capsys.readouterr().out
@@ -77,12 +79,12 @@ def test_an_edit_that_cannot_be_deployed_says_why_and_the_next_one_is_applied(
     cloud: LocalCloud, tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     watcher = Watcher(cloud, tree)
-    right = (tree / "stacks" / "service.py").read_text()
-    edit(tree / "stacks" / "service.py", "memory_size=512", "memory_size=")
+    right = (tree / SERVING).read_text()
+    edit(tree / SERVING, "memory_size=512", "memory_size=")
     assert watcher.step()
     assert "SyntaxError" in capsys.readouterr().out
     time.sleep(0.01)  # Another modification time.
-    (tree / "stacks" / "service.py").write_text(right)
-    edit(tree / "lambda_src" / "application.py", "DemoApp successfully", "DemoApp, edited, successfully")
+    (tree / SERVING).write_text(right)
+    edit(tree / "lambda_src" / "application.py", " successfully loaded", ", edited, successfully loaded")
     assert watcher.step()
     assert _answer(cloud)["message"].startswith("DemoApp, edited")

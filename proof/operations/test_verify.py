@@ -687,7 +687,7 @@ def test_the_workflows_roles_may_ask_all_that_the_checks_ask(cloud: LocalCloud, 
     assert asked >= ASKED_BY_CHECKS
     with pytest.raises(ClientError, match="AccessDenied"):
         session.client("secretsmanager").get_secret_value(SecretId=deployed.secret_arn)
-    preflight = Preflight(from_context({}), deployed.templates, session)
+    preflight = Preflight(from_context({"owner": "local"}), deployed.templates, session)
     assert preflight.faults() == []
     assert [each for each in preflight.notes if "free plan" not in each] == ["zones: us-east-1a and us-east-1b"]
 
