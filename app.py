@@ -10,13 +10,13 @@ from typing import Any
 import aws_cdk as cdk
 
 from stacks.acknowledgements import acknowledge_findings
-from stacks.constructs.dependencies import DependenciesError
-from stacks.constructs.migrations import MigrationsError, check_migrations
 from stacks.constructs.ownership import keep_others_from_deploying
 from stacks.database import DatabaseStack
 from stacks.deployment import DeploymentStack
 from stacks.monitoring import MonitoringStack
 from stacks.network import NetworkStack
+from stacks.packaging.dependencies import DependenciesError
+from stacks.packaging.migrations import MigrationsError, check_migrations
 from stacks.service import ServiceStack
 from stacks.settings import Settings, SettingsError, from_context
 

@@ -11,7 +11,7 @@ from local import database_server
 from operations.commands import LOCAL, ROOT
 from operations.install import DEVELOPMENT_PART, Part, command_line, environment_part, install
 from operations.packages import BASE_PYTHON
-from stacks.constructs.runtime_python import runtime_python
+from stacks.packaging.runtime_python import runtime_python
 
 CLOUD: Final = LOCAL / "cloud"
 """The local cloud's virtual environment: it pins botocore, and functions see its packages."""

@@ -10,7 +10,7 @@ from local.install import chains
 from operations.commands import LOCAL
 from operations.install import environment_part, install
 from operations.packages import BASE_PYTHON
-from stacks.constructs.runtime_python import runtime_python
+from stacks.packaging.runtime_python import runtime_python
 
 CHECKOV: Final = LOCAL / "checkov"
 """checkov's virtual environment: it pins a hundred packages that nothing else needs."""

@@ -14,7 +14,7 @@ from app import lasting_settings, templates
 from operations.commands import ROOT, environment
 from operations.deploy import commands
 from proof import pins
-from stacks.constructs.runtime_python import MINOR
+from stacks.packaging.runtime_python import MINOR
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 

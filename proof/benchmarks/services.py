@@ -20,7 +20,7 @@ from local.tests import schema
 from operations.commands import LOCAL, ROOT
 from proof.install import BENCH
 from shared.schema import HISTORY
-from stacks.constructs.bundling import LocalBundling
+from stacks.packaging.bundling import LocalBundling
 
 SECRET_ID: Final = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf"
 PARAMETER: Final = "/dev/demoApp/app_config"

@@ -50,7 +50,7 @@ def test_an_edit_in_a_function_is_answered_without_a_synthesis(
     printed = capsys.readouterr().out
     assert "edited: lambda_src/application.py\nreplaced in 1 function in" in printed
     assert "edited: lambda_src/shared/database.py\nreplaced in 3 functions in" in printed
-    assert re.search(r"^  INFO invocation\.finished .*outcome=ok", printed, re.MULTILINE)
+    assert re.search(r"^\S+ \S+  INFO invocation\.finished .*outcome=ok", printed, re.MULTILINE)
 
 
 def test_an_edit_of_a_stack_or_a_new_module_is_deployed(

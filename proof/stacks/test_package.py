@@ -17,10 +17,10 @@ from local.cloud import HERE, CloudError, LocalCloud
 from local.tests.fixtures import assembly, local_cloud
 from operations.commands import ROOT, VENV, environment
 from operations.packages import BASE_PYTHON, UV
-from stacks.constructs import bundling
-from stacks.constructs.bundling import FILES, SOURCE, LocalBundling, bytecode_of, function_code
-from stacks.constructs.dependencies import DependenciesError, dependencies
-from stacks.constructs.runtime_python import runtime_python
+from stacks.packaging import bundling
+from stacks.packaging.bundling import FILES, SOURCE, LocalBundling, bytecode_of, function_code
+from stacks.packaging.dependencies import DependenciesError, dependencies
+from stacks.packaging.runtime_python import runtime_python
 
 LOCK = SOURCE / "requirements.txt"
 
@@ -149,13 +149,13 @@ def test_the_dependencies_are_installed_without_pip_in_the_environment(
 ) -> None:
     _without_pip(monkeypatch, tmp_path, *({program} - {"wheel"}))
     if program != "wheel":
-        monkeypatch.setattr("stacks.constructs.dependencies.WHEELS", ())
+        monkeypatch.setattr("stacks.packaging.dependencies.WHEELS", ())
     assert {"pymysql", "urllib3"} <= {path.name for path in dependencies(LOCK).iterdir()}
 
 
 def test_without_anything_that_installs_one_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _without_pip(monkeypatch, tmp_path)
-    monkeypatch.setattr("stacks.constructs.dependencies.WHEELS", ())
+    monkeypatch.setattr("stacks.packaging.dependencies.WHEELS", ())
     with pytest.raises(
         DependenciesError, match=r"^pymysql==\S+ and urllib3==\S+ are downloaded with pip or uv, and .*"
     ):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from operations.commands import ROOT, environment
-from stacks.constructs.runtime_python import runtime_python
+from stacks.packaging.runtime_python import runtime_python
 
 
 def test_a_synthesis_names_a_wrong_file(tree: Path) -> None:

@@ -11,7 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from stacks.constructs.bundling import RUNTIME, function_code
+from stacks.packaging.bundling import RUNTIME, function_code
 from stacks.settings import Settings
 
 

@@ -10,7 +10,7 @@ import application
 from shared import frame
 from shared.environment import RotationEnvironment, ServingEnvironment
 from shared.errors import ConfigurationError
-from stacks.constructs.bundling import SOURCE
+from stacks.packaging.bundling import SOURCE
 
 VARIABLES = {"ENV": "dev", "APP_CONFIG_PATH": "demoApp/app_config", "CREDS_PATH": "arn", "AWS_REGION": "us-east-1"}
 PORT = "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacks.constructs.migrations import MigrationsError, check_migrations
-from stacks.constructs.mysql_text import TOKEN
+from stacks.packaging.migrations import MigrationsError, check_migrations
+from stacks.packaging.mysql_text import TOKEN
 
 RIGHT = "CREATE TABLE a (id INT)"
 SECOND = (

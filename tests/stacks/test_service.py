@@ -13,8 +13,8 @@ import pytest
 import app
 from app import lasting_settings
 from shared import database, direct_read, extension, frame
-from stacks.constructs import bundling
-from stacks.constructs.bundling import SOURCE
+from stacks.packaging import bundling
+from stacks.packaging.bundling import SOURCE
 from tests.conftest import Templates
 
 

@@ -48,7 +48,7 @@ def test_an_environment_must_say_whether_its_data_is_protected() -> None:
 
 
 def test_an_environments_templates_are_made_without_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stacks.constructs.bundling.LocalBundling.try_bundle", lambda *_: pytest.fail("packaged"))
+    monkeypatch.setattr("stacks.packaging.bundling.LocalBundling.try_bundle", lambda *_: pytest.fail("packaged"))
     assert set(app.templates(env="prod")) == {"Network", "Database", "Service", "Monitoring"}
 
 

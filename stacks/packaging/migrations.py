@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from stacks.constructs.bundling import MIGRATIONS
-from stacks.constructs.mysql_text import TextError, Token, decode, tokens
+from stacks.packaging.bundling import MIGRATIONS
+from stacks.packaging.mysql_text import TextError, Token, decode, tokens
 from stacks.settings.rds_mysql import HISTORY, REHEARSAL
 
 NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")

@@ -14,8 +14,8 @@ import aws_cdk as cdk
 import jsii
 from aws_cdk import aws_lambda as lambda_
 
-from stacks.constructs.dependencies import dependencies
-from stacks.constructs.runtime_python import MINOR, runtime_python
+from stacks.packaging.dependencies import dependencies
+from stacks.packaging.runtime_python import MINOR, runtime_python
 
 SOURCE: Final = Path(__file__).parent.parent.parent / "lambda_src"
 RUNTIME: Final = lambda_.Runtime.PYTHON_3_13
