@@ -91,6 +91,10 @@ def test_the_table_of_weakenings_has_each_of_them_noticed_by_a_test_that_exists(
     rows = re.findall(r"^\| (.+) \| `(\w+)` \|$", (ROOT / "proof/hardening.md").read_text(), re.MULTILINE)
     assert [name for name, _ in rows] == [*MUTANTS, *CODE]
     assert [test for _, test in rows if f"def {test}(" not in TESTS] == []
+    moved = [
+        name for name, (file, old, _, _) in CODE.items() if (ROOT / "lambda_src" / file).read_text().count(old) != 1
+    ]
+    assert moved == []
 
 
 @pytest.mark.parametrize("decision", sorted(ROOT.glob("*/decisions/*.md")), ids=lambda path: path.stem)

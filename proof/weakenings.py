@@ -345,8 +345,8 @@ CODE: dict[str, tuple[str, str, str, str]] = {
     ),
     "an answer to another request is accepted": (
         "shared/extension.py",
-        "if _names(answer, name):",
-        "if answer:",
+        "if answer is not None and _names(answer, name):",
+        "if answer is not None:",
         FAULTS,
     ),
     "an invalid token is sent": ("shared/extension.py", '"[!-~]*", token', '".*", token, re.DOTALL', FAULTS),
@@ -484,8 +484,8 @@ CODE: dict[str, tuple[str, str, str, str]] = {
     "a transaction that a deadlock undid is not run again": (ADB, "TRIES: Final = 4", "TRIES: Final = 1", TRANSACTIONS),
     "an exception of the work is run again": (
         ADB,
-        "failure, may_repeat = error, False",
-        "failure, may_repeat = error, True",
+        "may_repeat = isinstance(error, DependencyUnavailableError) and error.connection_lost",
+        "may_repeat = True",
         TRANSACTIONS,
     ),
     "a lost transaction is not run again when its work hides the error": (

@@ -11,6 +11,7 @@ import os
 import random
 import re
 import time
+from collections import Counter
 from functools import cache
 from http.client import HTTPException
 from typing import Any, Final, NamedTuple
@@ -60,6 +61,13 @@ _TOO_LARGE = _Refusal("answer too large", 1, ConfigurationError)
 _FINAL = _Refusal("unexpected status", 1, ConfigurationError)
 
 
+class _NoAnswerError(Exception):
+    """One try has failed."""
+
+    def __init__(self, refusal: _Refusal, **facts: object) -> None:
+        self.refusal, self.facts = refusal, facts
+
+
 class ExtensionClient:
     """The two reads that the extension offers, bounded by the deadline."""
 
@@ -87,52 +95,48 @@ class ExtensionClient:
 
     def _get(self, operation: str, name: str, path: str) -> dict[str, Any]:
         started = time.monotonic()
-        seen: dict[str, int] = {}
+        failed: Counter[_Refusal] = Counter()
         with self._deadline.limit(BUDGET):
             # Pauses that double from 50 to 800 ms, with jitter of plus or minus half.
             pause = lambda tried: min(0.05 * 2 ** (tried - 1), 0.8) * random.uniform(0.5, 1.5)  # noqa: S311, E731
             for _ in attempts(self._deadline, pause, 0.05):
-                answer = self._try(operation, path + _quoted(name))
-                if isinstance(answer, dict):
-                    if _names(answer, name):
-                        return answer
-                    self._connection.close()
-                    answer = _FOREIGN, {"status": 200}
-                refusal, facts = answer
-                seen[refusal.kind] = seen.get(refusal.kind, 0) + 1
-                if seen[refusal.kind] >= refusal.tries:
+                try:
+                    return self._try(operation, name, path + _quoted(name))
+                except _NoAnswerError as error:
+                    refusal, facts = error.refusal, error.facts
+                failed[refusal] += 1
+                if failed[refusal] == refusal.tries:
                     break
-        raise refusal.error(
-            f"{operation} {name}: {refusal.kind}",
-            operation=operation,
-            **facts,
-            attempts=sum(seen.values()),
-            elapsed_ms=round((time.monotonic() - started) * 1000),
-        )
+        elapsed = round((time.monotonic() - started) * 1000)
+        facts |= {"attempts": failed.total(), "elapsed_ms": elapsed}
+        raise refusal.error(f"{operation} {name}: {refusal.kind}", operation=operation, **facts)
 
-    def _try(self, operation: str, path: str) -> dict[str, Any] | tuple[_Refusal, dict[str, object]]:
-        """Return the answer's object, or the reason why there is none. Nothing else that was received is returned."""
+    def _try(self, operation: str, name: str, path: str) -> dict[str, Any]:
+        """Return the answer's object, or raise _NoAnswerError, which holds nothing else that was received."""
         try:
             with self._deadline.limit(TRY):
                 status, body = self._request(operation, path)
         except (OSError, HTTPException, HTTPError) as error:
             # Class names only: the messages of these errors may quote what was received.
             links = [link for link in (error, error.__cause__, error.__context__) if link]
-            facts: dict[str, object] = {"cause": "/".join(dict.fromkeys(type(link).__name__ for link in links))}
+            cause = "/".join(dict.fromkeys(type(link).__name__ for link in links))
             if any(isinstance(link, AnswerTooLargeError) for link in links):
-                return _TOO_LARGE, facts
+                raise _NoAnswerError(_TOO_LARGE, cause=cause) from None
             if isinstance(error, NewConnectionError):
-                return _NOT_YET, facts
-            return (_SLOW if isinstance(error, (TimeoutError, ReadTimeoutError)) else _BROKEN), facts
-        facts = {"status": status}
+                raise _NoAnswerError(_NOT_YET, cause=cause) from None
+            is_late = isinstance(error, (TimeoutError, ReadTimeoutError))
+            raise _NoAnswerError(_SLOW if is_late else _BROKEN, cause=cause) from None
         if status == 200:
             answer = json_object(body)
-            return (_BROKEN, facts) if answer is None else answer
+            if answer is not None and _names(answer, name):
+                return answer
+            self._connection.close()
+            raise _NoAnswerError(_BROKEN if answer is None else _FOREIGN, status=status)
         if status == 400:
-            return (_NOT_YET if b"not ready to serve traffic" in body else _GENERIC), facts
+            raise _NoAnswerError(_NOT_YET if b"not ready to serve traffic" in body else _GENERIC, status=status)
         if status in (401, 403):
-            return _TOKEN, facts
-        return (_UPSTREAM if status == 429 or status >= 500 else _FINAL), facts
+            raise _NoAnswerError(_TOKEN, status=status)
+        raise _NoAnswerError(_UPSTREAM if status == 429 or status >= 500 else _FINAL, status=status)
 
     def _request(self, operation: str, path: str) -> tuple[int, bytes]:
         if not self._connection.is_connected:
@@ -185,8 +189,7 @@ def _quoted(name: str) -> str:
 def _session_token(operation: str) -> str:
     """The function's session token, read at every call so that it is never stale.
 
-    Under SnapStart Lambda does not put it into the environment; the SDK's credential
-    chain finds it there
+    Under SnapStart Lambda does not put it into the environment; the SDK's credential chain finds it there
     (https://docs.aws.amazon.com/systems-manager/latest/userguide/ps-integration-lambda-extensions.html).
 
     Raises:

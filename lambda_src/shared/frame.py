@@ -201,20 +201,17 @@ class Frame:
         be told to refresh. A refused version is not tried again, so that a stale cache does not
         cause a denied login for every connection.
         """
-        tried = ""
-        if cached.version_id != self._refused_version_id:
+        is_known_to_be_refused = cached.version_id == self._refused_version_id
+        if not is_known_to_be_refused:
             try:
                 self._database.connect(cached)
                 return
             except CredentialsRefusedError:
-                self._refused_version_id = tried = cached.version_id
+                self._refused_version_id = cached.version_id
         current = Credentials.parse(direct_read.secret(self._environment.secret_id, self._deadline))
-        if current.version_id == tried:
-            raise CredentialsRefusedError(
-                "database: access denied, and the secret has no newer version",
-                operation="connect",
-                version_id=tried,
-            )
+        if not is_known_to_be_refused and current.version_id == cached.version_id:
+            facts = {"operation": "connect", "version_id": current.version_id}
+            raise CredentialsRefusedError("database: access denied, and the secret has no newer version", **facts)
         self._database.connect(current)
         if current.version_id == self._refused_version_id:
             self._refused_version_id = ""

@@ -72,7 +72,7 @@ class Environment:
                 self.longest = max(self.longest, clock.now - started)
             clock.sleep(random.uniform(0, 2.0**attempt))
 
-    def _try(self, operation: str, path: str) -> Any:
+    def _try(self, operation: str, name: str, path: str) -> dict[str, Any]:
         """The extension's answer: from its cache, or after the SDK's three tries within its second."""
         if "secretsmanager" in path:
             self.world.clock.sleep(CALL)
@@ -87,7 +87,7 @@ class Environment:
             if attempt == 2 or self.world.clock.now + pause > ends:
                 break
             self.world.clock.sleep(pause)
-        return extension._GENERIC, {"status": 400}
+        raise extension._NoAnswerError(extension._GENERIC, status=400)
 
     def read_directly(self, name: str, _: deadline.Deadline) -> dict[str, Any]:
         """Parameter Store itself: two tries, as botocore is configured."""
