@@ -1,7 +1,8 @@
 """Reads a SQL file as MySQL's server does: what is a comment, a text, a name, and where a statement ends.
 
-https://dev.mysql.com/doc/refman/8.4/en/language-structure.html. In linear time: each character is read once,
-because every repetition below is possessive. Libraries differ from the server where it matters here: they take
+https://dev.mysql.com/doc/refman/8.4/en/language-structure.html. In linear time, because no text can be read
+in two ways. Only characters are repeated possessively: before 3.11.5, Python loses its place in a group
+(https://github.com/python/cpython/issues/106052). Libraries differ from the server where it matters here: they take
 `--x` for a comment, and `/*! */` too, whose content the server runs.
 """
 
@@ -13,8 +14,10 @@ from typing import Final
 TOKEN: Final = re.compile(
     r"""
     (?P<space>[ \t\n\v\f\r]++)
-    | (?P<comment>\#[^\n]*+ | --(?=[\x00-\x20]|\Z)[^\n]*+ | /\*(?![!M])(?:[^*]|\*(?!/))*+\*/)
-    | (?P<quoted>'(?:[^'\\]|\\.|'')*+' | "(?:[^"\\]|\\.|"")*+" | `(?:[^`]|``)*+`)
+    | (?P<comment>\#[^\n]*+ | --(?=[\x00-\x20]|\Z)[^\n]*+ | /\*(?![!M])[^*]*+\*++(?:[^*/][^*]*+\*++)*/)
+    | (?P<quoted>'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*'(?!')
+              | "[^"\\]*+(?:(?:\\.|"")[^"\\]*+)*"(?!")
+              | `[^`]*+(?:``[^`]*+)*`(?!`))
     | (?P<word>[\w$]++)
     | (?P<other>.)
     """,
