@@ -7,6 +7,7 @@ import re
 import ssl
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import zipfile
@@ -476,7 +477,9 @@ def test_where_there_is_no_uv_or_no_pip_either_it_is_installed_all_the_same(
         import ensurepip
 
         unpacked.extend(names)
-        (wheel,) = Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")
+        # Debian keeps the wheel where its other packages find it too.
+        folder_of_wheels = sysconfig.get_config_var("WHEEL_PKG_DIR") or Path(ensurepip.__file__).parent / "_bundled"
+        (wheel,) = Path(folder_of_wheels).glob("pip-*.whl")
         wheels = folder / "usr/share/python-wheels"
         wheels.mkdir(parents=True)
         (wheels / wheel.name).symlink_to(wheel)
