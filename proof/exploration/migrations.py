@@ -208,11 +208,11 @@ class Migrations:
             yield lambda connection: bool(self._execute(waits.format(connection)))
 
     @contextmanager
-    def _in_use(self) -> Iterator[Callable[[], None]]:
+    def _in_use(self) -> Iterator[Callable[[], object]]:
         """Another session uses the table until it is told to end; yields what tells it."""
         with self._server.session() as execute:
             execute("LOCK TABLES migrated.one READ")
-            yield lambda: execute("UNLOCK TABLES").clear()
+            yield lambda: execute("UNLOCK TABLES")
 
 
 def _is_unexpected(run: Run) -> bool:

@@ -116,7 +116,7 @@ def _lost(database: Database) -> DependencyUnavailableError:
     return error
 
 
-def by_hand(act: Callable[[], object]) -> Callable[[], None]:
+def by_hand(act: Callable[[], object]) -> Callable[[], object]:
     """What somebody does beside the runs, at a moment that the schedule chooses."""
 
     def do() -> None:
@@ -139,7 +139,7 @@ class Scheduler:
     def __init__(
         self,
         hold: Callable[[], AbstractContextManager[Callable[[int], bool]]],
-        on_pause: Callable[[], None] = lambda: None,
+        on_pause: Callable[[], object] = lambda: None,
         beside: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._hold = hold

@@ -45,7 +45,7 @@ from proof.testbed.fault_servers import (
 from proof.testbed.harness import PASSWORD, TOKEN, USER, Harness, parameter_answer, secret_answer
 from shared import database, errors
 
-Inject = Callable[[Harness], None]
+Inject = Callable[[Harness], object]
 
 
 def _answers(*answers: Answer) -> Inject:
@@ -69,7 +69,7 @@ def _secret(**changed: object) -> Inject:
 
 
 def _sql(*statements: str) -> Inject:
-    return lambda harness: [None for _ in harness.server.execute(*statements)].clear()
+    return lambda harness: list(harness.server.execute(*statements))
 
 
 def _looked_up(harness: Harness, *ports: int, look_up: Callable[[], Any]) -> None:
