@@ -166,6 +166,22 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
             result["log"] += self._report(str(args[1]), failure)
         return result
 
+    def _drain_stderr_bounded(self, *args: Any, **kwargs: Any) -> str:
+        """All that the function wrote before it answered: a mark follows it through the same pipe (Linux).
+
+        ministack waits for a quarter of a second at the most, in which a busy machine reads nothing.
+        """
+        mark = str(lambda_svc.new_uuid())
+        try:
+            with Path(f"/proc/{self._proc.pid}/fd/1").open("w") as output:
+                output.write(f"{mark}\n")
+        except (AttributeError, OSError):  # No Linux, or the process has ended.
+            return str(super()._drain_stderr_bounded(*args, **kwargs))
+        lines = []
+        while not (line := self._stderr_queue.get(timeout=60)).endswith(mark):
+            lines.append(line)
+        return "\n".join([*lines, *filter(None, [line.removesuffix(mark)])])
+
     def _report(self, request_id: str, failure: str) -> str:
         """Lambda's own line of an invocation that it ended, where the function logs in JSON.
 
