@@ -21,13 +21,13 @@ os.environ |= {
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
     "ENV": "dev",
-    "APP_CONFIG_PATH": "demoApp/app_config",
+    "APP_CONFIG_PATH": "notesApp/app_config",
     "CREDS_PATH": "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf",
     "DATABASE_HOST": "localhost",
     "DATABASE_PORT": "3306",
     "DATABASE_NAME": "dev_DB",
     "MASTER_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-GhIjKl",
-    "ROTATED_USERS": '{"arn": {"username": "demoapp", "privileges": {"demo": ["SELECT"]}}}',
+    "ROTATED_USERS": '{"arn": {"username": "notesapp", "privileges": {"demo": ["SELECT"]}}}',
 }
 
 VARIANTS = [(env, egress) for env in ENVIRONMENTS for egress in ("endpoints", "nat")]

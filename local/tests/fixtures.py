@@ -95,7 +95,7 @@ def aws(server: Server, trusted: None, monkeypatch: pytest.MonkeyPatch) -> Itera
     The application's users do not exist: the first rotation makes them. The application's tables are empty.
     """
     server.execute(f"USE {server.database}", "DELETE FROM note", "DELETE FROM transaction_key")
-    for user in ("demoapp", "demoapp_clone"):
+    for user in ("notesapp", "notesapp_clone"):
         server.execute(f"DROP USER IF EXISTS {user}@'%'")
     aws = AWS()
     aws.parameters[PARAMETER] = json.dumps(CONFIG)
@@ -110,7 +110,7 @@ def aws(server: Server, trusted: None, monkeypatch: pytest.MonkeyPatch) -> Itera
             "AWS_SECRET_ACCESS_KEY": "secret",
             "AWS_SESSION_TOKEN": CANARY + "token",
             "ENV": "dev",
-            "APP_CONFIG_PATH": "demoApp/app_config",
+            "APP_CONFIG_PATH": "notesApp/app_config",
             "CREDS_PATH": SECRET_ID,
             **rotation_variables(server),
         }

@@ -24,8 +24,8 @@ from shared.schema import HISTORY, MAKE_HISTORY, read
 
 SECRET_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf"
 MASTER_ID = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-GhIjKl"
-PARAMETER = "/dev/demoApp/app_config"
-CONFIG = {"enableVersion": True, "version": 1, "app": "DemoApp"}
+PARAMETER = "/dev/notesApp/app_config"
+CONFIG = {"enableVersion": True, "version": 1, "app": "NotesApp"}
 ADMINISTRATOR = "administrator"
 CANARY = "canary0password"
 
@@ -86,7 +86,7 @@ def connection_details(server: Server, **changed: object) -> dict[str, object]:
         "host": "localhost",
         "port": server.mysql.port,
         "dbname": server.database,
-        "username": "demoapp",
+        "username": "notesapp",
         "password": CANARY + "first",
         "masterarn": MASTER_ID,
     } | changed
@@ -123,7 +123,7 @@ def start_frame() -> Frame:
 def rotation_variables(server: Server) -> dict[str, str]:
     """The variables that the stack gives the rotation function."""
     users = {
-        "username": "demoapp",
+        "username": "notesapp",
         "privileges": {server.database: ["SELECT", "INSERT", "UPDATE", "DELETE"], HISTORY: ["SELECT"]},
     }
     return {

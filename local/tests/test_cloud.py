@@ -16,18 +16,22 @@ from typing import Any
 import psutil
 import pytest
 
+from app import lasting_settings
 from local.cloud import LocalCloud
 from local.peer import TABLE
 from local.tests.fixtures import assembly, wait_for_rotation
 from operations.commands import ROOT
 from shared.frame import HEALTH
 
+USER = lasting_settings().application_username
+
 
 def test_the_deployed_function_answers(invoke: Callable[..., dict[str, Any]]) -> None:
     answer = invoke()
     assert not answer["error"]
-    config = '{"enableVersion": true, "version": 1, "app": "DemoApp"}'
-    assert answer["message"] == f"DemoApp successfully loaded config {config} and connected to RDS database devDB!"
+    config = json.loads(lasting_settings().app_config)
+    loaded = f"{config['app']} successfully loaded config {json.dumps(config)}"
+    assert answer["message"] == f"{loaded} and connected to RDS database devDB!"
     assert answer["database"] == "devDB"
     assert answer["serverVersion"]
     health = invoke(HEALTH)
@@ -66,7 +70,7 @@ def test_the_function_logs_in_as_its_own_user_and_not_as_the_master(cloud: Local
     secret = cloud.client("secretsmanager").get_secret_value(SecretId=outputs["DatabaseSecretArn"])
     value = json.loads(secret["SecretString"])
     assert {"engine", "host", "port", "dbname", "username", "password", "masterarn"} == set(value)
-    assert value["username"] in ("demoapp", "demoapp_clone")
+    assert value["username"] in (USER, f"{USER}_clone")
     assert value["engine"] == "mysql"
 
 
@@ -79,7 +83,7 @@ def test_a_rotation_goes_through_the_deployed_function_and_invocations_go_on(
     secrets.rotate_secret(SecretId=secret_id)
     wait_for_rotation(cloud, secret_id)
     after = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])
-    assert {before["username"], after["username"]} == {"demoapp", "demoapp_clone"}
+    assert {before["username"], after["username"]} == {USER, f"{USER}_clone"}
     assert after["password"] != before["password"]
     assert not invoke()["error"]
 

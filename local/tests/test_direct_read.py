@@ -30,7 +30,7 @@ def test_the_current_version_is_read(aws: AWS) -> None:
 
 
 def test_the_parameter_is_read_too(aws: AWS) -> None:
-    assert json.loads(direct_read.parameter(PARAMETER, _deadline())["Value"])["app"] == "DemoApp"
+    assert json.loads(direct_read.parameter(PARAMETER, _deadline())["Value"])["app"] == "NotesApp"
     with pytest.raises(ConfigurationError, match="code=ParameterNotFound"):
         direct_read.parameter("/dev/other", _deadline())
     assert aws.calls["GetParameter"] == 2

@@ -33,7 +33,7 @@ Environment = Callable[..., Frame]
 
 def _connections(server: Server) -> int:
     """Logins so far of the application's users; the general log tells of each."""
-    return server.general_log().count("Connect\tdemoapp")
+    return server.general_log().count("Connect\tnotesapp")
 
 
 def _events(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, Any]]:
@@ -50,10 +50,10 @@ def test_the_answer_is_the_aws_samples_sentence_and_what_the_database_says(
 ) -> None:
     rotate()
     answer = environment().handle({}, Context())
-    config = '{"enableVersion": true, "version": 1, "app": "DemoApp"}'
+    config = '{"enableVersion": true, "version": 1, "app": "NotesApp"}'
     assert answer.pop("serverVersion")
     assert answer == {
-        "message": f"DemoApp successfully loaded config {config} and connected to RDS database dev_DB!",
+        "message": f"NotesApp successfully loaded config {config} and connected to RDS database dev_DB!",
         "database": "dev_DB",
         "notes": 0,
     }
@@ -64,7 +64,7 @@ def test_the_configuration_decides_whether_the_version_is_returned(
     aws: AWS, rotate: Rotate, environment: Environment
 ) -> None:
     rotate()
-    aws.parameters[PARAMETER] = '{"app": "DemoApp", "enableVersion": false}'
+    aws.parameters[PARAMETER] = '{"app": "NotesApp", "enableVersion": false}'
     assert "serverVersion" not in environment().handle({}, Context())
 
 
@@ -130,7 +130,7 @@ def test_a_dead_connection_is_replaced_unseen_by_the_caller(
 
 
 def _kill_connections(server: Server) -> None:
-    rows = server.execute("SELECT id FROM information_schema.processlist WHERE user LIKE 'demoapp%'")
+    rows = server.execute("SELECT id FROM information_schema.processlist WHERE user LIKE 'notesapp%'")
     for (thread,) in rows:
         server.execute(f"KILL {thread}")
 
@@ -390,7 +390,7 @@ def test_a_user_that_may_not_read_the_history_yet_is_a_failure_that_passes(
     server: Server, rotate: Rotate, environment: Environment
 ) -> None:
     rotate()
-    user = "demoapp_clone@'%'"
+    user = "notesapp_clone@'%'"
     server.execute(f"REVOKE SELECT ON `migrations\\_history`.* FROM {user}")
     frame = environment()
     with pytest.raises(DependencyUnavailableError, match="may not read the history yet"):

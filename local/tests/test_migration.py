@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def migrate(aws: AWS, server: Server, folder: Path) -> Iterator[Migrate]:
     """Run the migrator on a database of its own, as a user with the privileges that the stack declares."""
-    user = "demoapp_schema"
+    user = "notesapp_schema"
     server.execute(
         "DROP DATABASE IF EXISTS migrated",
         "CREATE DATABASE migrated",
@@ -92,12 +92,12 @@ def test_two_deploys_at_once_apply_each_file_once(server: Server, folder: Path, 
 
 def test_a_lock_is_waited_for_no_longer_than_its_time_and_its_holder_is_named(server: Server, migrate: Migrate) -> None:
     """By any user: MySQL asks for no right to take a lock."""
-    server.execute("DROP USER IF EXISTS demoapp@'%'", "CREATE USER demoapp@'%' IDENTIFIED BY 'x'")
-    with server.session("demoapp", "x") as execute:
+    server.execute("DROP USER IF EXISTS notesapp@'%'", "CREATE USER notesapp@'%' IDENTIFIED BY 'x'")
+    with server.session("notesapp", "x") as execute:
         ((_, connection),) = execute("SELECT GET_LOCK('migrations', 0), CONNECTION_ID()")
-        with pytest.raises(MigrationError, match=rf"connection {connection} of user demoapp holds its lock"):
+        with pytest.raises(MigrationError, match=rf"connection {connection} of user notesapp holds its lock"):
             migrate(lock_seconds=1)
-    server.execute("DROP USER demoapp@'%'")
+    server.execute("DROP USER notesapp@'%'")
     assert migrate()["applied"] == ["0001_one.sql"]
 
 
@@ -355,7 +355,7 @@ def test_a_table_without_transactions_stops_before_anything_runs(
     assert migrate()["applied"] == ["0001_one.sql"]
 
 
-@pytest.mark.parametrize("sql", ["LOAD DATA INFILE '/etc/passwd' INTO TABLE one", "GRANT SELECT ON one TO demoapp"])
+@pytest.mark.parametrize("sql", ["LOAD DATA INFILE '/etc/passwd' INTO TABLE one", "GRANT SELECT ON one TO notesapp"])
 def test_a_statement_that_is_denied_is_named_too(server: Server, folder: Path, migrate: Migrate, sql: str) -> None:
     """MySQL answers some of them with 1045, the number of a refused login."""
     (folder / "0002_denied.sql").write_text(sql)

@@ -61,7 +61,7 @@ def test_the_first_rotation_makes_both_users(aws: AWS, server: Server, rotate: C
     token = rotate()
     current_token, current = aws.current(SECRET_ID)
     assert current_token == token
-    assert (first["username"], current["username"]) == ("demoapp", "demoapp_clone")
+    assert (first["username"], current["username"]) == ("notesapp", "notesapp_clone")
     assert _logs_in(server, current)
     # Handed out before the rotation, and so valid until the one after next.
     assert _logs_in(server, first)
@@ -74,7 +74,7 @@ def test_each_rotation_gives_the_other_user_a_new_password(aws: AWS, server: Ser
         seen.append(aws.current(SECRET_ID)[1])
         assert _logs_in(server, seen[-1])
         assert _logs_in(server, seen[-2])
-    assert [value["username"] for value in seen] == ["demoapp", "demoapp_clone"] * 2 + ["demoapp"]
+    assert [value["username"] for value in seen] == ["notesapp", "notesapp_clone"] * 2 + ["notesapp"]
     assert len({value["password"] for value in seen}) == 5
     with pytest.raises(Exception, match="1045"):
         _logs_in(server, seen[-3])
@@ -85,7 +85,7 @@ def test_the_serving_users_read_the_history_and_change_nothing_of_it(
 ) -> None:
     rotate()
     table = f"{schema.HISTORY}.schema_history"
-    with server.session("demoapp", CANARY + "first") as execute:
+    with server.session("notesapp", CANARY + "first") as execute:
         assert execute(f"SELECT COUNT(*) FROM {table}") == [(application.SCHEMA,)]
         for change in (
             f"UPDATE {table} SET finished_at = NULL",
@@ -121,7 +121,7 @@ def test_nobody_knows_a_password_of_a_restored_database_after_the_first_rotation
     _, first = aws.current(SECRET_ID)
     old = {
         user: {"username": user, "password": f"Of-the-first-environment-{user}"}
-        for user in ("demoapp", "demoapp_clone")
+        for user in ("notesapp", "notesapp_clone")
     }
     for value in old.values():
         server.execute("CREATE USER {username}@'%' IDENTIFIED BY '{password}' REQUIRE SSL".format(**value))
@@ -148,7 +148,7 @@ def test_a_user_in_use_keeps_its_password_in_every_later_rotation(
 ) -> None:
     rotate()
     _, current = aws.current(SECRET_ID)
-    server.execute("ALTER USER demoapp_clone@'%' IDENTIFIED BY 'changed-by-hand'")
+    server.execute("ALTER USER notesapp_clone@'%' IDENTIFIED BY 'changed-by-hand'")
     rotate()
     assert _logs_in(server, current | {"password": "changed-by-hand"})
 
@@ -160,7 +160,7 @@ def test_only_user_and_password_change(aws: AWS, server: Server, rotate: Callabl
     assert current == connection_details(server) | changed
 
 
-@pytest.mark.parametrize("user", ["demoapp", "demoapp_clone"])
+@pytest.mark.parametrize("user", ["notesapp", "notesapp_clone"])
 def test_the_users_have_four_privileges_on_one_database_and_must_use_tls(
     aws: AWS, server: Server, rotate: Callable[[], str], user: str
 ) -> None:
@@ -379,7 +379,7 @@ def test_setting_before_creating_is_refused(aws: AWS) -> None:
         ({"masterarn": "arn:other"}, "masterarn, another database"),
         ({"engine": "mariadb"}, "another database"),
         ({"username": "myadmin"}, "username, not the other user"),
-        ({"username": "demoapp"}, "not the other user"),
+        ({"username": "notesapp"}, "not the other user"),
         ({"password": 1}, "password"),
         ({"password": "\ud800"}, "password"),
     ],
@@ -441,7 +441,7 @@ def accounts(server: Server) -> dict[str, Any]:
 
 
 HOSTILE = st.sampled_from(
-    ["mysql", "myadmin", "myadmin_clone", "administrator", "root", "sys", "%", "", "demoapp'@'%", "`", MASTER_ID]
+    ["mysql", "myadmin", "myadmin_clone", "administrator", "root", "sys", "%", "", "notesapp'@'%", "`", MASTER_ID]
 ) | st.text(max_size=40)
 
 
@@ -455,26 +455,26 @@ HOSTILE = st.sampled_from(
     stage=st.sampled_from(["AWSCURRENT", "AWSPENDING"]),
 )
 def test_who_may_put_the_secret_gains_nothing(aws: AWS, server: Server, changed: dict[str, Any], stage: str) -> None:
-    server.execute("DROP USER IF EXISTS demoapp@'%', demoapp_clone@'%'")
+    server.execute("DROP USER IF EXISTS notesapp@'%', notesapp_clone@'%'")
     aws.secrets.pop(SECRET_ID)
     details = connection_details(server)
     aws.add_secret(SECRET_ID, details | (changed if stage == "AWSCURRENT" else {}))
     token = aws.stage_rotation(SECRET_ID)
     if stage == "AWSPENDING":
-        value = details | {"username": "demoapp_clone"} | changed
+        value = details | {"username": "notesapp_clone"} | changed
         aws.secrets[SECRET_ID][token]["SecretString"] = json.dumps(value)
     before = accounts(server)
     with contextlib.suppress(ConfigurationError):
         _rotate(start_rotation(), token)
     after = accounts(server)
-    made = {name: after.pop(f"{name}@%") for name in ("demoapp", "demoapp_clone") if f"{name}@%" in after}
+    made = {name: after.pop(f"{name}@%") for name in ("notesapp", "notesapp_clone") if f"{name}@%" in after}
     # Every account that was there is as it was; those made have the four privileges and no more.
     assert after == before
     for _, grants in made.values():
         assert sorted(row[0].partition(" TO ")[0] for row in grants) == sorted(PRIVILEGES)
 
 
-@pytest.mark.parametrize("user", ["demoapp", "demoapp_clone"])
+@pytest.mark.parametrize("user", ["notesapp", "notesapp_clone"])
 @pytest.mark.parametrize(
     "grant",
     [
@@ -499,11 +499,11 @@ def test_users_that_exist_with_more_have_exactly_their_privileges_afterwards(
 def test_a_user_that_the_master_may_not_drop_stays_and_fails_the_rotation(aws: AWS, server: Server) -> None:
     if server.is_mariadb:
         pytest.skip("MariaDB has no SYSTEM_USER privilege")
-    server.execute("CREATE USER demoapp_clone@'%' IDENTIFIED BY 'x'", "GRANT ALL ON *.* TO demoapp_clone@'%'")
+    server.execute("CREATE USER notesapp_clone@'%' IDENTIFIED BY 'x'", "GRANT ALL ON *.* TO notesapp_clone@'%'")
     before = accounts(server)
     with pytest.raises(QueryFailedError, match="1227"):
         _rotate(start_rotation(), aws.stage_rotation(SECRET_ID))
-    assert accounts(server)["demoapp_clone@%"] == before["demoapp_clone@%"]
+    assert accounts(server)["notesapp_clone@%"] == before["notesapp_clone@%"]
 
 
 def test_a_rotation_does_not_touch_the_user_in_use(aws: AWS, server: Server, rotate: Callable[[], str]) -> None:
@@ -569,7 +569,7 @@ def test_no_password_reaches_a_log(
     passwords = {json.loads(version["SecretString"])["password"] for version in aws.secrets[SECRET_ID].values()}
     assert len(passwords) == 3
     statements = server.general_log()
-    assert "ALTER USER 'demoapp'" in statements
+    assert "ALTER USER 'notesapp'" in statements
     ours = "".join(record.getMessage() + repr(vars(record)) for record in caplog.records)
     assert "rotation.step" in ours
     for password in passwords | {server.master_password}:
@@ -578,7 +578,7 @@ def test_no_password_reaches_a_log(
             assert password not in statements
 
 
-@pytest.mark.parametrize(("user", "other"), [("demoapp", "demoapp_clone"), ("demoapp_clone", "demoapp")])
+@pytest.mark.parametrize(("user", "other"), [("notesapp", "notesapp_clone"), ("notesapp_clone", "notesapp")])
 def test_the_two_users_alternate(user: str, other: str) -> None:
     assert alternate(user) == other
 
@@ -595,7 +595,7 @@ def test_with_partial_revokes_the_databases_name_is_taken_literally(aws: AWS, se
     server.execute("SET GLOBAL partial_revokes = ON")
     try:
         _rotate(start_rotation(), aws.stage_rotation(SECRET_ID))
-        assert "GRANT SELECT, INSERT, UPDATE, DELETE ON `dev_DB`.*" in _grants(server, "demoapp_clone")
+        assert "GRANT SELECT, INSERT, UPDATE, DELETE ON `dev_DB`.*" in _grants(server, "notesapp_clone")
         user = aws.current(SECRET_ID)[1]
         server.execute("USE dev_DB", user=user["username"], password=user["password"])
     finally:
@@ -621,15 +621,15 @@ def test_a_databases_name_has_no_wildcards_however_the_server_reads_it(partial_r
 DOCUMENTED = {
     "macOS's MySQL 9.7, lower_case_table_names=2": (
         {"lower_case_table_names": "2"},
-        "GRANT USAGE ON *.* TO `demoapp`@`%`\nGRANT SELECT ON `devdb`.* TO `demoapp`@`%`",
+        "GRANT USAGE ON *.* TO `notesapp`@`%`\nGRANT SELECT ON `devdb`.* TO `notesapp`@`%`",
     ),
     "RDS's MySQL 8.0, whose users have the old plugin": (
         {"lower_case_table_names": "0", "partial_revokes": "OFF"},
-        "GRANT USAGE ON *.* TO `demoapp`@`%`\nGRANT SELECT ON `devDB`.* TO `demoapp`@`%`",
+        "GRANT USAGE ON *.* TO `notesapp`@`%`\nGRANT SELECT ON `devDB`.* TO `notesapp`@`%`",
     ),
     "RDS's MySQL 5.7, lower_case_table_names=1": (
         {"lower_case_table_names": "1"},
-        "GRANT USAGE ON *.* TO `demoapp`@`%`\nGRANT SELECT ON `devdb`.* TO `demoapp`@`%`",
+        "GRANT USAGE ON *.* TO `notesapp`@`%`\nGRANT SELECT ON `devdb`.* TO `notesapp`@`%`",
     ),
 }
 """What servers that cannot be had here answer, by their manuals and reports: variables and SHOW GRANTS. Never run."""
@@ -639,7 +639,7 @@ DOCUMENTED = {
 def test_a_user_whose_grants_are_right_is_left_alone_by_their_documented_answers(documented: str) -> None:
     variables, grants = DOCUMENTED[documented]
     server = _answers(**variables, grants=grants)
-    DatabaseUsers(server, {"devDB": ["SELECT"]}).ensure("demoapp", "x", is_in_use=False)
+    DatabaseUsers(server, {"devDB": ["SELECT"]}).ensure("notesapp", "x", is_in_use=False)
     verbs = {call.args[0].split()[0] for call in server.rows.call_args_list}
     assert verbs == {"SET", "SHOW", "SELECT"}
 
@@ -647,10 +647,10 @@ def test_a_user_whose_grants_are_right_is_left_alone_by_their_documented_answers
 def test_a_user_of_the_old_plugin_gets_the_new_one() -> None:
     """By its name, as ALTER USER keeps the old one; where the server has none, as MySQL 5.7, by no name."""
     server = _answers(lower_case_table_names="0", grants="1")
-    DatabaseUsers(server, {}).set_password("demoapp", "x")
+    DatabaseUsers(server, {}).set_password("notesapp", "x")
     assert server.rows.call_args.args[0].startswith("ALTER USER %s@'%%' IDENTIFIED WITH caching_sha2_password BY %s")
     server = _answers(lower_case_table_names="0")
-    DatabaseUsers(server, {}).set_password("demoapp", "x")
+    DatabaseUsers(server, {}).set_password("notesapp", "x")
     assert server.rows.call_args.args[0].startswith("ALTER USER %s@'%%' IDENTIFIED BY %s REQUIRE SSL WITH MAX_")
 
 
@@ -746,7 +746,7 @@ def _rotated(aws: AWS, rotation: Rotation) -> str:
         "GRANT SELECT (user) ON mysql.user TO {}@'%'",
     ],
 )
-@pytest.mark.parametrize("user", ["demoapp", "demoapp_clone"])
+@pytest.mark.parametrize("user", ["notesapp", "notesapp_clone"])
 def test_users_in_a_state_that_somebody_left_are_right_after_two_rotations(
     aws: AWS, server: Server, rotate: Callable[[], str], state: str, user: str
 ) -> None:
@@ -758,7 +758,7 @@ def test_users_in_a_state_that_somebody_left_are_right_after_two_rotations(
     rotate()
     assert f"DROP USER '{in_use['username']}'@" not in server.general_log()[before:]
     rotate()
-    for name in ("demoapp", "demoapp_clone"):
+    for name in ("notesapp", "notesapp_clone"):
         assert _grants(server, name) == ALL
     rotate()
     for value in (aws.current(SECRET_ID)[1],):
@@ -784,7 +784,7 @@ def test_a_password_that_the_server_refuses_is_thrown_away_and_the_next_rotation
         server.execute("UNINSTALL COMPONENT 'file://component_validate_password'")
     assert _logs_in(
         server,
-        {"username": "demoapp_clone"} | json.loads(aws.secrets[SECRET_ID][_rotated(aws, rotation)]["SecretString"]),
+        {"username": "notesapp_clone"} | json.loads(aws.secrets[SECRET_ID][_rotated(aws, rotation)]["SecretString"]),
     )
 
 
@@ -812,8 +812,8 @@ def test_a_view_outlives_the_rotations_of_its_definer_and_its_being_made_anew(aw
     rotation = start_rotation()
     try:
         _rotated(aws, rotation)
-        server.execute("GRANT CREATE VIEW, SHOW VIEW ON `dev\\_DB`.* TO demoapp@'%'")
-        with server.session("demoapp", CANARY + "first") as execute:
+        server.execute("GRANT CREATE VIEW, SHOW VIEW ON `dev\\_DB`.* TO notesapp@'%'")
+        with server.session("notesapp", CANARY + "first") as execute:
             execute("USE dev_DB", "CREATE SQL SECURITY INVOKER VIEW seen AS SELECT id FROM seen_table")
             execute("CREATE VIEW `seen``too` AS SELECT id FROM seen")
         for _ in range(3):

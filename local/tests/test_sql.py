@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app import lasting_settings
 from local import sql
 from local.certificates import create
 from local.cloud import CloudError, LocalCloud
@@ -18,7 +19,7 @@ def _rotated(cloud: LocalCloud, outputs: dict[str, str]) -> None:
     wait_for_rotation(cloud, outputs["DatabaseSecretArn"])
 
 
-@pytest.mark.parametrize(("is_master", "user"), [("", "demoapp"), ("1", "myadmin")])
+@pytest.mark.parametrize(("is_master", "user"), [("", lasting_settings().application_username), ("1", "myadmin")])
 def test_a_statement_is_run_as_the_applications_user_or_the_master_over_tls(
     cloud: LocalCloud,
     monkeypatch: pytest.MonkeyPatch,

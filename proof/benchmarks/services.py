@@ -23,7 +23,7 @@ from shared.schema import HISTORY
 from stacks.packaging.bundling import LocalBundling
 
 SECRET_ID: Final = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf"
-PARAMETER: Final = "/dev/demoApp/app_config"
+PARAMETER: Final = "/dev/notesApp/app_config"
 HANDLERS: Final = Path(__file__).parent / "handlers"
 
 
@@ -50,7 +50,7 @@ class Services:
         # The package of the other approaches: the libraries and the handler.
         self.libraries = Path(shutil.copytree(site_packages(), folder / "libraries", ignore=sources_only))
         shutil.copytree(HANDLERS, self.libraries, ignore=sources_only, dirs_exist_ok=True)
-        self._user, self._password = "demoapp", secrets.token_hex(16)
+        self._user, self._password = "notesapp", secrets.token_hex(16)
         self._administrator = secrets.token_hex(16)
         self.mysql = MySQLServer(
             folder / "mysql", self._certificates, "--require-secure-transport=ON", "--max-connections=1000"
@@ -69,7 +69,7 @@ class Services:
         )
         details = {"host": "localhost", "port": self.mysql.port, "dbname": "devDB"}
         self._aws = self._start("-m", "proof.benchmarks.aws", environ=dict(os.environ))
-        config = {"enableVersion": True, "version": 1, "app": "DemoApp"}
+        config = {"enableVersion": True, "version": 1, "app": "NotesApp"}
         given = {
             "parameters": {PARAMETER: json.dumps(config)},
             "secrets": {SECRET_ID: details | {"username": self._user, "password": self._password}},
@@ -122,7 +122,7 @@ class Services:
             "AWS_SECRET_ACCESS_KEY": "bench",
             "AWS_SESSION_TOKEN": "bench",
             "ENV": "dev",
-            "APP_CONFIG_PATH": "demoApp/app_config",
+            "APP_CONFIG_PATH": "notesApp/app_config",
             "CREDS_PATH": SECRET_ID,
             "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(free_port()),
             "PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL": "info",

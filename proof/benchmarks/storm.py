@@ -82,7 +82,7 @@ class Environment:
         for attempt in range(3):
             if self.cached or self.world.get_parameter():
                 self.cached = True
-                return {"Parameter": {"Name": "/dev/config", "Value": '{"enableVersion": true, "app": "DemoApp"}'}}
+                return {"Parameter": {"Name": "/dev/config", "Value": '{"enableVersion": true, "app": "NotesApp"}'}}
             pause = random.uniform(0, 2.0**attempt)
             if attempt == 2 or self.world.clock.now + pause > ends:
                 break
@@ -93,7 +93,7 @@ class Environment:
         """Parameter Store itself: two tries, as botocore is configured."""
         for attempt in range(2):
             if self.world.get_parameter():
-                return {"Value": '{"enableVersion": true, "app": "DemoApp"}'}
+                return {"Value": '{"enableVersion": true, "app": "NotesApp"}'}
             if attempt == 0:
                 self.world.clock.sleep(random.random())
         refused = DependencyUnavailableError(f"parameter {name}: AWS refused", operation="parameter")

@@ -95,7 +95,7 @@ BEFORE_KINDS: Final = (
     "INSERT INTO one VALUES (1, 100)",
     "CREATE TABLE parent (id INT PRIMARY KEY, text INT, INDEX texts (text))",
     "INSERT INTO parent VALUES (100, 1)",
-    "CREATE DEFINER=demoapp_schema@'%' SQL SECURITY INVOKER VIEW below AS SELECT n FROM one",
+    "CREATE DEFINER=notesapp_schema@'%' SQL SECURITY INVOKER VIEW below AS SELECT n FROM one",
 )
 
 
@@ -164,7 +164,7 @@ class Migrations:
     def _settle(self) -> None:
         """Wait for the statements that go on in the server without their clients."""
         give_up = time.monotonic() + 30
-        while self._execute("SELECT 1 FROM information_schema.processlist WHERE user = 'demoapp_schema'"):
+        while self._execute("SELECT 1 FROM information_schema.processlist WHERE user = 'notesapp_schema'"):
             assert time.monotonic() < give_up
             time.sleep(0.002)
 
@@ -231,7 +231,7 @@ def _covers(state: dict[str, Any], expected: dict[str, Any]) -> bool:
 def migrations() -> Iterator[Migrations]:
     """Start a server with the migration function's user, and give the function its connection details."""
     with started_server("exploration") as server, ExitStack() as stack:
-        user, word = "demoapp_schema", "schema0word"
+        user, word = "notesapp_schema", "schema0word"
         rights = "SELECT, INSERT, UPDATE, DELETE, ALTER, CREATE, CREATE VIEW, DROP, INDEX, REFERENCES, SHOW VIEW"
         server.execute(
             f"CREATE USER {user}@'%' IDENTIFIED BY '{word}' REQUIRE SSL",

@@ -42,7 +42,7 @@ from shared.schema import HISTORY
 
 STEPS: Final = ("createSecret", "setSecret", "testSecret", "finishSecret")
 ESCAPED: Final = HISTORY.replace("_", "\\_")
-USERS: Final = ("demoapp", "demoapp_clone")
+USERS: Final = ("notesapp", "notesapp_clone")
 GRANTS: Final = [
     f"GRANT SELECT ON `{ESCAPED}`.*",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON `dev\\_DB`.*",
@@ -62,7 +62,7 @@ UNSEEN: Final = (
 class Scenario:
     """The users as they are before a rotation, and what happens beside it.
 
-    `demoapp` is in use, and `demoapp_clone` was until the rotation before.
+    `notesapp` is in use, and `notesapp_clone` was until the rotation before.
     """
 
     name: str
@@ -76,14 +76,14 @@ class Scenario:
     """Whether the server's policy refuses the passwords until the runs have ended."""
 
 
-IDLE_HAS_MORE: Final = (MORE.format("demoapp_clone"),)
+IDLE_HAS_MORE: Final = (MORE.format("notesapp_clone"),)
 SCENARIOS: Final = (
     Scenario("users as they should be"),
-    Scenario("no users", ("DROP USER demoapp@'%', demoapp_clone@'%'",)),
+    Scenario("no users", ("DROP USER notesapp@'%', notesapp_clone@'%'",)),
     Scenario("the idle user has more", IDLE_HAS_MORE),
-    Scenario("the user in use has more", (MORE.format("demoapp"),)),
-    Scenario("the idle user is locked", ("ALTER USER demoapp_clone@'%' ACCOUNT LOCK",)),
-    Scenario("more is granted beside", by_hand=MORE.format("demoapp_clone")),
+    Scenario("the user in use has more", (MORE.format("notesapp"),)),
+    Scenario("the idle user is locked", ("ALTER USER notesapp_clone@'%' ACCOUNT LOCK",)),
+    Scenario("more is granted beside", by_hand=MORE.format("notesapp_clone")),
     Scenario("the password is refused", refuses=True),
     *(Scenario(f"a late {step}", IDLE_HAS_MORE, late=step) for step in STEPS),
 )
@@ -204,7 +204,7 @@ class Rotations:
                 self._worked.add(version)
 
     def _reset(self, scenario: Scenario) -> None:
-        self._execute("DROP USER IF EXISTS demoapp@'%', demoapp_clone@'%'")
+        self._execute("DROP USER IF EXISTS notesapp@'%', notesapp_clone@'%'")
         self._aws.secrets.pop(SECRET_ID, None)
         words = dict(zip(USERS, (CANARY + "second", CANARY + "first"), strict=True))
         for user, word in words.items():
@@ -216,9 +216,9 @@ class Rotations:
         self._execute(*scenario.before)
         if scenario.refuses:
             self._execute("SET GLOBAL validate_password.length = 100")
-        value = connection_details(self._server, username="demoapp_clone", password=words["demoapp_clone"])
+        value = connection_details(self._server, username="notesapp_clone", password=words["notesapp_clone"])
         first = self._aws.add_secret(SECRET_ID, value)
-        second = self._aws.set_current(SECRET_ID, value | {"username": "demoapp", "password": words["demoapp"]})
+        second = self._aws.set_current(SECRET_ID, value | {"username": "notesapp", "password": words["notesapp"]})
         self._current, self._spent, self._worked, self._faults = [first, second], set(), set(), []
         self._log_in("GRANT")
 

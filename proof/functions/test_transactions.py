@@ -258,7 +258,7 @@ def test_rotations_in_the_middle_of_a_transaction_fail_nothing(
             for _ in range(3):  # The cached password is stale then.
                 rotate()
             for (session,) in server.execute(
-                "SELECT id FROM information_schema.processlist WHERE user LIKE 'demoapp%'"
+                "SELECT id FROM information_schema.processlist WHERE user LIKE 'notesapp%'"
             ):
                 server.execute(f"KILL {session}")
         transaction.row("SELECT 1")

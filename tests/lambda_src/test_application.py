@@ -9,7 +9,7 @@ import application
 from shared.errors import BadRequestError
 from shared.keys import Key
 
-CONFIG = {"enableVersion": True, "app": "DemoApp"}
+CONFIG = {"enableVersion": True, "app": "NotesApp"}
 CONTEXT = SimpleNamespace(aws_request_id="id-of-the-request")
 
 
@@ -39,7 +39,7 @@ def _answer(event: object, *answers: Any, **config: Any) -> tuple[Any, list[Any]
 @pytest.mark.parametrize("event", [{}, None, [], "text", {"other": 1}])
 def test_any_other_event_is_answered_by_the_aws_samples_sentence(event: object) -> None:
     answer, _ = _answer(event, [("devDB", 3, "8.4.9")])
-    sentence = 'DemoApp successfully loaded config {"enableVersion": true, "app": "DemoApp"} and connected to RDS'
+    sentence = 'NotesApp successfully loaded config {"enableVersion": true, "app": "NotesApp"} and connected to RDS'
     assert answer["message"] == f"{sentence} database devDB!"
     assert (answer["database"], answer["notes"], answer["serverVersion"]) == ("devDB", 3, "8.4.9")
 

@@ -12,12 +12,12 @@ from shared.environment import RotationEnvironment, ServingEnvironment
 from shared.errors import ConfigurationError
 from stacks.packaging.bundling import SOURCE
 
-VARIABLES = {"ENV": "dev", "APP_CONFIG_PATH": "demoApp/app_config", "CREDS_PATH": "arn", "AWS_REGION": "us-east-1"}
+VARIABLES = {"ENV": "dev", "APP_CONFIG_PATH": "notesApp/app_config", "CREDS_PATH": "arn", "AWS_REGION": "us-east-1"}
 PORT = "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"
 
 
 def test_the_variables_name_parameter_secret_region_and_port() -> None:
-    expected = ServingEnvironment("/dev/demoApp/app_config", "arn", "us-east-1", 2773)
+    expected = ServingEnvironment("/dev/notesApp/app_config", "arn", "us-east-1", 2773)
     assert ServingEnvironment.read(VARIABLES) == expected
     assert ServingEnvironment.read(VARIABLES | {PORT: "2774"}).extension_port == 2774
 
@@ -66,12 +66,12 @@ ROTATION = {
     "DATABASE_PORT": "3306",
     "DATABASE_NAME": "devDB",
     "MASTER_SECRET_ARN": "arn:master",
-    "ROTATED_USERS": '{"arn:app": {"username": "demoapp", "privileges": {"demo": ["SELECT"]}}}',
+    "ROTATED_USERS": '{"arn:app": {"username": "notesapp", "privileges": {"demo": ["SELECT"]}}}',
 }
 
 
 def test_the_rotations_variables_declare_what_it_may_touch() -> None:
-    users = {"arn:app": ("demoapp", {"demo": ["SELECT"]})}
+    users = {"arn:app": ("notesapp", {"demo": ["SELECT"]})}
     expected = RotationEnvironment("us-east-1", "host", 3306, "devDB", "arn:master", users)
     assert RotationEnvironment.read(ROTATION) == expected
 

@@ -41,7 +41,7 @@ class Edge:
         error = self.errors.pop(0) if self.errors else ""
         if error:
             return {"X-Amz-Function-Error": "Unhandled"}, json.dumps({"errorType": error, "errorMessage": "x"}).encode()
-        return {}, b'{"message": "DemoApp"}'
+        return {}, b'{"message": "NotesApp"}'
 
 
 class _Handler(BaseHTTPRequestHandler):

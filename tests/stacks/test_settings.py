@@ -180,7 +180,7 @@ def _subnets(prefix: str) -> dict[str, str]:
         ({"parameter_ttl": None}, "parameter_ttl=null: not a whole number; allowed: 0 to 300"),
         ({"alarm_email": ["a@b.c"]}, 'alarm_email=["a@b.c"]: not a text'),
         ({"runbook": True}, "runbook=true: not a text"),
-        ({"pre-prod": {"parameter_ttl": 7}}, "unknown environment; did you mean prod?"),
+        ({"prodd": {"parameter_ttl": 7}}, "unknown environment; did you mean prod?"),
         ({"quux": {}}, "unknown environment; stacks/settings/settings.py has each environment"),
         ({"vpc_cidr": "everywhere"}, "vpc_cidr=everywhere: not an IPv4 address range"),
         ({"vpc_cidr": "172.31.0.1/16"}, "vpc_cidr=172.31.0.1/16: not in the form"),
