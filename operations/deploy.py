@@ -47,17 +47,17 @@ def main(env: str = "", *options: str) -> None:
 
     When something would stop the deploy, none is run. After a failure, the functions' own last errors are printed.
     """
-    if env not in ENVIRONMENTS or not {*options} <= {"never", "moved"}:
+    if env not in ENVIRONMENTS or not {*options} <= {"destructive", "never", "moved"}:
         sys.exit(
-            f"{' '.join([env, *options])}: ENV is one of {', '.join(ENVIRONMENTS)}, APPROVAL never or nothing, "
-            "MOVED yes or nothing; for example: make deploy ENV=dev"
+            f"{' '.join([env, *options])}: ENV is one of {', '.join(ENVIRONMENTS)}, APPROVAL destructive (the default) "
+            "or never, MOVED yes or nothing; for example: make deploy ENV=dev"
         )
     moved = "moved" in options
     try:
         session = aws.session(lasting_settings(env).region)
         settings = lasting_settings(env, session.region_name or "")
     except SettingsError as error:
-        sys.exit("\n".join(["Settings refused:", *(f"  {fault}" for fault in error.faults)]))
+        sys.exit("\n".join(["Settings refused, of cdk.json:", *(f"  {fault}" for fault in error.faults)]))
     except ProfileNotFound as error:
         sys.exit(f"{error}: `aws configure list-profiles` names those that are there; set AWS_PROFILE to one")
     preflight = Preflight(settings, templates(env=settings.env), session, moved=moved)

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from app import lasting_settings
 from operations.aws import listed, session
 from stacks.constructs.serving_function import ALIAS
-from stacks.settings import ENVIRONMENTS
+from stacks.settings import ENVIRONMENTS, SettingsError
 
 HASH: Final = re.compile("[0-9A-F]{8}$")
 """With which CDK ends a logical id."""
@@ -123,6 +123,8 @@ def ending() -> Any:
         yield
     except EnvironmentUnknownError as error:
         sys.exit(str(error))
+    except SettingsError as error:
+        sys.exit("\n".join(["Settings refused, of cdk.json:", *(f"  {fault}" for fault in error.faults)]))
     except (BotoCoreError, ClientError) as error:
         sys.exit(f"AWS does not answer as asked: {error}")
     except KeyboardInterrupt:

@@ -50,10 +50,10 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events
 FIRST_DEPLOY_FAILED: Final = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
 """CDK deletes such a stack and creates it anew, unless it is protected from termination."""
 REMEDIES: Final[Mapping[str, str]] = {
-    "CREATE_FAILED": "a deploy without rollback failed: npx cdk rollback {stack}",
-    "UPDATE_FAILED": "a deploy without rollback failed: npx cdk rollback {stack}",
+    "CREATE_FAILED": "a deploy without rollback failed: npx cdk rollback -c env={env} {stack}",
+    "UPDATE_FAILED": "a deploy without rollback failed: npx cdk rollback -c env={env} {stack}",
     "UPDATE_ROLLBACK_FAILED": 'continue the rollback: docs/operations.md, "When a rollback fails"',
-    "DELETE_FAILED": "finish its destruction: npx cdk destroy {stack}; its events say what holds it",
+    "DELETE_FAILED": "finish its destruction: npx cdk destroy -c env={env} {stack}; its events say what holds it",
     "IMPORT_ROLLBACK_FAILED": "its events say which resource could not be put back; mend it, then delete the stack",
 }
 """What to do about the other states that do not end by themselves."""
@@ -172,7 +172,7 @@ class Preflight:
                 continue
             elif status.endswith("_IN_PROGRESS"):
                 remedy = "wait until that has ended"
-            yield f"stack {name}: {status}: {remedy.format(stack=name)}"
+            yield f"stack {name}: {status}: {remedy.format(stack=name, env=self._settings.env)}"
 
     def _bootstrap(self) -> Iterator[str]:
         ssm, qualifier = self._client("ssm"), self._settings.bootstrap_qualifier

@@ -12,7 +12,7 @@ import yaml
 
 from app import lasting_settings, templates
 from operations.commands import ROOT, environment
-from operations.deploy import commands
+from operations.deploy import commands, main
 from proof import pins
 from stacks.packaging.runtime_python import MINOR
 
@@ -84,15 +84,23 @@ def test_a_pull_request_is_checked_as_at_home_and_holds_no_credentials() -> None
     assert "secrets." not in text
 
 
-def test_a_deploy_stores_no_key_and_goes_to_the_environment_of_the_input_from_the_default_branch() -> None:
+def test_a_deploy_stores_no_key_and_goes_to_the_environment_of_the_input_from_the_default_branch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     text = (ROOT / ".github/workflows/deploy.yml").read_text()
     assert "secrets." not in text
     deploy = yaml.safe_load(text)
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     inputs = deploy[True]["workflow_dispatch"]["inputs"]  # YAML 1.1 takes the key `on` for true.
     assert inputs["environment"]["type"] == "environment"
     assert inputs["approval"]["options"] == ["destructive", "never"]
     for approval in inputs["approval"]["options"]:
         assert commands(lasting_settings("dev"), approval)[0][4] == approval
+        # It is taken, and AWS would be asked next.
+        with pytest.raises(SystemExit, match="no region"):
+            main("dev", approval)
     (job,) = deploy["jobs"].values()
     assert job["environment"] == "${{ inputs.environment }}"
     assert job["if"] == "github.ref_name == github.event.repository.default_branch"

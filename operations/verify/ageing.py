@@ -13,7 +13,7 @@ from operations.verify.report import CheckFailedError, check
 from stacks.settings.checks import ROOT_CERTIFICATES
 
 LAYER_DAYS: Final = 30
-"""Days after AWS has published a newer layer: an older one may have a hole that is known."""
+"""Days after which an older layer may have a hole that is known."""
 NOTICE: Final = timedelta(days=180)
 """Before the end of a root certificate, or of the engine's standard support."""
 
@@ -29,11 +29,12 @@ def ageing(deployed: Deployed) -> str:
 
 
 def _layer(deployed: Deployed, now: datetime) -> Iterator[str]:
-    newest = deployed.newest_layer
-    days = (now - newest["LastModifiedDate"]).days
+    """By when callers' version took the layer as the newest, or when AWS published what is the newest now."""
+    published = [datetime.fromisoformat(live["LastModified"]) for live in deployed.live.values()]
+    days = (now - min([*published, deployed.newest_layer["LastModifiedDate"]])).days
     used, latest = layer_versions(deployed)
     if used < latest and days > LAYER_DAYS:
-        yield f"layer version {used}: AWS has had {latest} for {days} days: {deployed.move_layer}"
+        yield f"layer version {used}, and AWS has {latest}, for {days} days: {deployed.move_layer}"
 
 
 def _certificates(deployed: Deployed, now: datetime) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """One deployed environment, as AWS's APIs describe it. What is asked once is kept."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
@@ -132,8 +133,9 @@ class Deployed:
 
     @property
     def move_layer(self) -> str:
-        """The command that gives the function that layer; without a change of code no other deploy does."""
-        return f"npx cdk deploy {self.stack_name('Service')} -c extension_layer_arn={self.newest_layer['Value']}"
+        """What gives the functions that layer. Without a change of code no deploy without the setting does."""
+        setting = json.dumps({self.settings.env: {"extension_layer_arn": self.newest_layer["Value"]}})
+        return f"into the context of cdk.json: {setting}; then make deploy ENV={self.settings.env}"
 
     @cached_property
     def vpc_id(self) -> str:

@@ -85,7 +85,7 @@ def drift(deployed: Deployed) -> str:
                 stacks.add(deployed.stack_name(stack))
                 drifted.append(" ".join([name, state.lower(), *paths]))
     if drifted:
-        remedy = f"npx cdk deploy {' '.join(sorted(stacks))} --revert-drift"
+        remedy = f"npx cdk deploy -c env={deployed.settings.env} {' '.join(sorted(stacks))} --revert-drift"
         raise CheckFailedError("; ".join(drifted), f"no drift; this puts it back: {remedy}")
     if unread:
         raise NotCheckableError(f"CloudFormation could not read {'; '.join(unread)}")

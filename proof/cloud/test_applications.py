@@ -108,16 +108,16 @@ def _stacks(account: LocalCloud) -> set[str]:
 
 def test_two_names_live_beside_each_other(account: LocalCloud, tmp_path: Path) -> None:
     orders = Copy(tmp_path / "orders", account, application="orders")
-    invoices = Copy(tmp_path / "invoices", account, application="invoicesApi")
+    invoices = Copy(tmp_path / "invoices", account, application="billApi")
     for copy in (orders, invoices):
         copy.deployed()
-    for copy, name, user in ((orders, "Orders", "orders"), (invoices, "InvoicesApi", "invoicesapi")):
+    for copy, name, user in ((orders, "Orders", "orders"), (invoices, "BillApi", "billapi")):
         assert copy.answer().startswith(f"{name} successfully loaded config")
         assert copy.rotate().removesuffix("_clone") == user
         assert copy.answer().startswith(name)
     orders.destroy()
-    assert invoices.answer().startswith("InvoicesApi")
-    assert {name.partition("-")[0] for name in _stacks(account)} == {"invoicesApi"}
+    assert invoices.answer().startswith("BillApi")
+    assert {name.partition("-")[0] for name in _stacks(account)} == {"billApi"}
     invoices.destroy()
     assert _stacks(account) == set()
 
@@ -127,6 +127,7 @@ def test_a_second_copy_that_was_not_renamed_is_refused_and_the_first_goes_on(
 ) -> None:
     first, second = (Copy(tmp_path / name, account) for name in ("first", "second"))
     printed = first.deployed()
+    assert 'so that they stay: "context": {"dev": {"availability_zones": "us-east-1a,us-east-1b"}}' in printed
     owner = first.context["owner"]
     assert f"this copy is {owner}: commit it" in printed
     before = first.answer()

@@ -184,6 +184,7 @@ def test_a_stack_that_cannot_be_deployed_is_named_with_what_to_do(status: str, *
     name, said, remedy = found[1].removeprefix("stack ").split(": ", 2)
     assert (name, said) == ("demoApp-dev-Database", status)
     assert remedy != "its events say why"
+    assert all(f"-c env=dev {name}" in command for command in re.findall(r"npx cdk [^;]+", remedy))
     for heading in re.findall('"(.*)"', remedy):
         assert f"## {heading}\n" in (ROOT / "docs" / "operations.md").read_text()
 

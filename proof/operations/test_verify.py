@@ -448,7 +448,7 @@ REASON = "User: a is not authorized to perform: kms:GetKeyPolicy"
             "DescribeStackResourceDrifts",
             _drift("DELETED"),
             FAILED,
-            "cdk deploy demoApp-dev-Database demoApp-dev-Monitoring",
+            "npx cdk deploy -c env=dev demoApp-dev-Database demoApp-dev-Monitoring --revert-drift",
         ),
     ],
 )
@@ -536,7 +536,9 @@ def test_an_older_layer_is_unchecked_with_what_moves_it_and_another_fails(
     vars(deployed)["newest_layer"] = {"Value": newest}
     result = _only(CHECKS["extension"], deployed)
     assert result.status == status, result
-    command = f"npx cdk deploy demoApp-dev-Service -c extension_layer_arn={newest}"
+    command = (
+        f'into the context of cdk.json: {{"dev": {{"extension_layer_arn": "{newest}"}}}}; then make deploy ENV=dev'
+    )
     assert (command in result.found) == (status == UNCHECKED)
 
 
@@ -548,15 +550,18 @@ def test_what_grows_old_or_ends_is_named(examine: Examine, monkeypatch: pytest.M
     check = LOUD_CHECKS["ageing"]
     assert _only(check, examine()).status == PASSED
     deployed = examine()
-    older = {"Layers": [{"Arn": f"{LAYER}:1"}]}
+    older = {"Layers": [{"Arn": f"{LAYER}:1"}], "LastModified": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000+0000}"}
     vars(deployed)["live"] = {name: {**live, **older} for name, live in deployed.live.items()}
     newer = {"Value": f"{LAYER}:2"}
     vars(deployed)["newest_layer"] = newer | _aged(LastModifiedDate=29)
     assert _only(check, deployed).status == PASSED
     vars(deployed)["newest_layer"] = newer | _aged(LastModifiedDate=32)
-    assert (
-        "layer version 1: AWS has had 2 for 32 days: npx cdk deploy demoApp-dev-Service" in _only(check, deployed).found
-    )
+    assert "layer version 1, and AWS has 2, for 32 days: into the context of cdk.json" in _only(check, deployed).found
+    # AWS publishes often: the newest is new, and what is used is not.
+    vars(deployed)["newest_layer"] = newer | _aged(LastModifiedDate=5)
+    for live in deployed.live.values():
+        live["LastModified"] = f"{datetime.now(UTC) - timedelta(days=60):%Y-%m-%dT%H:%M:%S.000+0000}"
+    assert "for 60 days" in _only(check, deployed).found
     deployed = examine()
     vars(deployed)["instance"] = {**deployed.instance, "EngineVersion": "8.0.43"}
     assert "MySQL 8.0 leaves standard support on 2026-07-31" in _only(check, deployed).found
