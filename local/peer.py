@@ -12,7 +12,17 @@ from typing import Final
 TABLE: Final = Path("/proc/net/tcp")
 """Linux's table of connections. Other systems have none: every user is accepted, and no process is told."""
 ESTABLISHED: Final = "01"
-_SET_CHILD_SUBREAPER: Final = 36
+SET_DUMPABLE: Final = 4
+SET_CHILD_SUBREAPER: Final = 36
+
+
+def set_process(option: int, value: int) -> None:
+    """Set an option of this process (prctl(2), Linux).
+
+    Without `SET_DUMPABLE` others of the same user do not get at its memory and descriptors. With `SET_CHILD_SUBREAPER`
+    descendants whose parents end become its children.
+    """
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def is_this_user(client: tuple[str, int], server: tuple[str, int]) -> bool:
@@ -21,11 +31,6 @@ def is_this_user(client: tuple[str, int], server: tuple[str, int]) -> bool:
         return True
     fields = _entry(client, server)
     return bool(fields) and int(fields[7]) == os.geteuid()
-
-
-def adopt_orphans() -> None:
-    """Have descendants whose parents end become children of this process (prctl(2), Linux)."""
-    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def ancestors(client: tuple[str, int], server: tuple[str, int]) -> list[int] | None:
@@ -37,17 +42,33 @@ def ancestors(client: tuple[str, int], server: tuple[str, int]) -> list[int] | N
     fields = _entry(client, server)
     if not fields:
         return None
-    parents = _descendants(os.getpid())
     hidden: list[int] = []
-    for pid in parents:
+    for line in _descendants():
         try:
-            if any(_target(each) == f"socket:[{fields[9]}]" for each in Path(f"/proc/{pid}/fd").iterdir()):
-                return _line(pid, parents)
+            for each in Path(f"/proc/{line[0]}/fd").iterdir():
+                with suppress(FileNotFoundError):  # It has been closed.
+                    if str(each.readlink()) == f"socket:[{fields[9]}]":
+                        return line
         except PermissionError:
-            hidden = _line(pid, parents)
+            hidden = line
         except FileNotFoundError:  # It has ended.
             continue
     return hidden
+
+
+def _descendants() -> Iterator[list[int]]:
+    """Give each descendant of this process, followed by its ancestors up to a child of this process."""
+    parents = {}
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # It may have ended.
+            # The name before the state is in brackets, and may have spaces and brackets itself.
+            parents[int(each.parent.name)] = int(each.read_text().rpartition(")")[2].split()[1])
+    for pid in parents:
+        line = [pid]
+        while line[-1] in parents:
+            line.append(parents[line[-1]])
+        if os.getpid() in line[1:]:
+            yield line[: line.index(os.getpid())]
 
 
 def _entry(client: tuple[str, int], server: tuple[str, int]) -> list[str]:
@@ -58,34 +79,6 @@ def _entry(client: tuple[str, int], server: tuple[str, int]) -> list[str]:
 
 def _entries() -> Iterator[list[str]]:
     return (line.split() for line in TABLE.read_text().splitlines()[1:])
-
-
-def _descendants(ancestor: int) -> dict[int, int]:
-    """Return the parent of each descendant."""
-    found = {ancestor: 0}
-    parents = {}
-    for each in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # It may have ended.
-            # The name before the state is in brackets, and may have spaces and brackets itself.
-            parents[int(each.parent.name)] = int(each.read_text().rpartition(")")[2].split()[1])
-    while new := {pid: parent for pid, parent in parents.items() if parent in found and pid not in found}:
-        found |= new
-    del found[ancestor]
-    return found
-
-
-def _line(pid: int, parents: dict[int, int]) -> list[int]:
-    line = [pid]
-    while line[-1] in parents:
-        line.append(parents[line[-1]])
-    return line[:-1]
-
-
-def _target(descriptor: Path) -> str:
-    try:
-        return str(descriptor.readlink())
-    except FileNotFoundError:  # It has been closed.
-        return ""
 
 
 def connections(address: str, port: int) -> int | None:

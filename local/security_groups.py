@@ -1,6 +1,6 @@
 """Decides, as VPC security groups do, whether a TCP connection may open between two network interfaces."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -17,7 +17,7 @@ class Interface:
     groups: frozenset[str] = frozenset()
 
 
-def matches(rule: Rule, port: int, other: Interface, prefix_lists: Mapping[str, Iterable[str]]) -> bool:
+def matches(rule: Rule, port: int, other: Interface, prefix_lists: Mapping[str, Any]) -> bool:
     """Return whether a rule is for TCP connections to this port, and names the other end.
 
     https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html: the other end is a range of addresses,
@@ -27,28 +27,25 @@ def matches(rule: Rule, port: int, other: Interface, prefix_lists: Mapping[str, 
         rule: of a group's `IpPermissions` or `IpPermissionsEgress`.
         port: that the connection is opened to.
         other: the end to which the rule's group does not belong.
-        prefix_lists: the ranges of each prefix list.
+        prefix_lists: EC2's record of each, with its `Entries`.
     """
-    if str(rule["IpProtocol"]) != "-1":
-        if str(rule["IpProtocol"]).lower() not in ("tcp", "6"):
-            return False
-        if not int(rule["FromPort"]) <= port <= int(rule["ToPort"]):
-            return False
+    protocol = str(rule["IpProtocol"]).lower()
+    if protocol != "-1" and not (protocol in {"tcp", "6"} and int(rule["FromPort"]) <= port <= int(rule["ToPort"])):
+        return False
     ranges = [each["CidrIp"] for each in rule.get("IpRanges", [])]
     for each in rule.get("PrefixListIds", []):
-        ranges.extend(prefix_lists.get(each["PrefixListId"], ()))
+        ranges += [entry["Cidr"] for entry in prefix_lists.get(each["PrefixListId"], {"Entries": []})["Entries"]]
+    groups = {each.get("GroupId") for each in rule.get("UserIdGroupPairs", [])}
     address = ip_address(other.address)
-    return any(address in ip_network(each, strict=False) for each in ranges) or any(
-        each.get("GroupId") in other.groups for each in rule.get("UserIdGroupPairs", [])
-    )
+    return bool(groups & other.groups) or any(address in ip_network(each, strict=False) for each in ranges)
 
 
 def may_open(
     source: Interface,
     target: Interface,
     port: int,
-    groups: Mapping[str, Mapping[str, Any]],
-    prefix_lists: Mapping[str, Iterable[str]],
+    groups: Mapping[str, Any],
+    prefix_lists: Mapping[str, Any],
 ) -> bool:
     """Return whether both sides let a connection open: a source's group by its egress, a target's by its ingress.
 

@@ -1,6 +1,6 @@
 """EC2: the resource types that ministack's CloudFormation lacks, and an endpoint's policy.
 
-They are records only: the local cloud blocks no traffic. A type can go when ministack provides it.
+They are records; `network` reads the rules and routes. A type can go when ministack provides it.
 """
 
 import json

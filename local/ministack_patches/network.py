@@ -5,39 +5,36 @@ is allowed is carried on by `local.relay`; one that is not hangs, as on AWS. Beh
 without a file. This patch can go when ministack has a network.
 """
 
-import itertools
-import os
 import socket
 import threading
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache, partial
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
+from uuid import uuid4
 
 import botocore.session
 from hypercorn.asyncio import run as hypercorn_run
 from ministack.services import ec2, rds
 
 from local.mysql import LOOPBACK, MySQLServer, free_port
-from local.peer import TABLE, adopt_orphans, ancestors
-from local.relay import HiddenSocket, Relay, keep_private
+from local.peer import SET_CHILD_SUBREAPER, SET_DUMPABLE, TABLE, ancestors, set_process
+from local.relay import HiddenSocket, Relay
 from local.security_groups import Interface, may_open
+
+Record = dict[str, Any]
+"""Of ministack's: a function's configuration, an endpoint, a key."""
 
 ENFORCED: Final = TABLE.exists()
 """Whether the process at the other end can be told; without it every connection is let through."""
 INTERNET: Final = Interface("203.0.113.1")
 """Any address outside the VPC (RFC 5737)."""
 
-
 environments: set[Any] = set()
 """Each `ExecutionEnvironment` that there is."""
 passed: ContextVar[str] = ContextVar("the id of the endpoint that a request passed, or nothing", default="")
-_numbers = itertools.count()
-_passed: dict[bytes, str] = {}
-"""By the name of the relay's end of each connection on its way to the gate."""
 
 
 class Listener:
@@ -45,15 +42,12 @@ class Listener:
 
     Args:
         port: where.
+        admit: gets the function's configuration, None for an operator; opens what is behind, or has it hang by None.
         address: where, of 127.0.0.0/8.
-        admit: gets the function's configuration, None for an operator; returns what it opens, or None to hang.
     """
 
     def __init__(
-        self,
-        port: int,
-        admit: Callable[[dict[str, Any] | None], Callable[[], socket.socket] | None],
-        address: str = LOOPBACK,
+        self, port: int, admit: Callable[[Record | None], socket.socket | None], address: str = LOOPBACK
     ) -> None:
         self.port = port
         self.tls_only = False
@@ -73,13 +67,11 @@ class Listener:
         self._socket.close()
 
     def _accept(self, listening: socket.socket) -> None:
-        while True:
-            try:
+        with suppress(OSError):  # Closed.
+            while True:
                 client, address = listening.accept()
-            except OSError:  # Closed.
-                return
-            with client, suppress(OSError):  # Neither end may be there any more.
-                self._relay(client, address)
+                with client, suppress(OSError):  # Neither end may be there any more.
+                    self._relay(client, address)
 
     def _relay(self, client: socket.socket, address: tuple[str, int]) -> None:
         line = ancestors(address, client.getsockname())
@@ -89,17 +81,14 @@ class Listener:
         upstream = self._admit(config) if config or not line else None
         if not upstream:
             print(f"network: a connection to port {self.port} hangs", config and config["FunctionName"], flush=True)
-            _relay().carry(client, None)
-            return
-        with upstream() as connected:
-            _relay().carry(client, connected, tls=self.tls_only)
+        _relay().carry(client, upstream, tls=self.tls_only)
 
 
 def install() -> None:
     """Start what carries connections, and have the gate told whose they are."""
     if ENFORCED:
-        keep_private()
-        adopt_orphans()
+        set_process(SET_DUMPABLE, 0)
+        set_process(SET_CHILD_SUBREAPER, 1)
         ec2._ACTION_MAP["ModifyVpcEndpoint"] = _modify_endpoint
         ec2._strip_descriptions = _comparable
         hypercorn_run.TCPServer = _Server
@@ -108,7 +97,7 @@ def install() -> None:
 
 class _Server(hypercorn_run.TCPServer):
     async def run(self) -> None:
-        passed.set(_passed.pop(self.writer.get_extra_info("peername"), ""))
+        passed.set(self.writer.get_extra_info("peername").decode().partition("/")[2])
         await super().run()
 
 
@@ -117,115 +106,96 @@ def serve_gate(port: int) -> str:
     if not ENFORCED:
         return f"127.0.0.1:{port}"
     Listener(port, partial(_to_aws, service=""))
-    return f"fd://{_gate()[0].fileno()}"
+    return "unix:gate"
 
 
-@cache
-def _gate() -> tuple[socket.socket, HiddenSocket]:
-    """Where Hypercorn listens, and how it is reached."""
-    gate = socket.socket(socket.AF_UNIX)
-    gate.bind("gate")
-    gate.listen(128)
-    return gate, HiddenSocket("gate")
+_gate = cache(partial(HiddenSocket, "gate"))
+_relay = cache(Relay)
 
 
-@cache
-def _relay() -> Relay:
-    return Relay()
-
-
-def _to_aws(config: dict[str, Any] | None, service: str) -> Callable[[], socket.socket] | None:
+def _to_aws(config: Record | None, service: str) -> socket.socket | None:
     """Open the gate for a function: by the service's endpoint, or over the internet; or not at all."""
     if service and not config:
         raise PermissionError(f"the address of {service} is for functions")
-    endpoint_id = ""
+    endpoint = None
     if config and _is_inside(config):
         endpoint = _endpoint(config["VpcConfig"], service)
-        target = INTERNET
-        if endpoint:
-            endpoint_id = endpoint["VpcEndpointId"]
-            target = _interface(endpoint_id, endpoint["SubnetIds"], endpoint["SecurityGroupIds"])
+        target = _interface(endpoint) if endpoint else INTERNET
         if not (endpoint or _has_internet(config["VpcConfig"])) or not _may_open(config, target, 443):
             return None
-
-    def connect() -> socket.socket:
-        name = b"\0%d-%d" % (os.getpid(), next(_numbers))
-        _passed[name] = endpoint_id
-        return _gate()[1].connect(name)
-
-    return connect
+    return _gate().connect(f"\0{uuid4()}/{endpoint['VpcEndpointId'] if endpoint else ''}")
 
 
 def database_listener(identifier: str, server: MySQLServer, port: int) -> Listener:
     """Listen for an instance, and open its server to who may reach the port; a function outside its VPC may not."""
 
-    def admit(config: dict[str, Any] | None) -> Callable[[], socket.socket] | None:
+    def admit(config: Record | None) -> socket.socket | None:
         instance = rds._instances[identifier]
-        network = instance["DBSubnetGroup"]
-        subnets = [each["SubnetIdentifier"] for each in network["Subnets"]]
-        groups = [each["VpcSecurityGroupId"] for each in instance["VpcSecurityGroups"]]
+        network = {
+            "VpcId": instance["DBSubnetGroup"]["VpcId"],
+            "SubnetIds": [each["SubnetIdentifier"] for each in instance["DBSubnetGroup"]["Subnets"]],
+            "SecurityGroupIds": [each["VpcSecurityGroupId"] for each in instance["VpcSecurityGroups"]],
+        }
         is_near = config and _is_inside(config) and config["VpcConfig"]["VpcId"] == network["VpcId"]
-        if config and not (is_near and _may_open(config, _interface(identifier, subnets, groups), port)):
+        if config and not (is_near and _may_open(config, _interface(network), port)):
             return None
-        return server.connect
+        return server.connect()
 
     return Listener(server.port, admit, server.address)
 
 
-def variables(config: dict[str, Any]) -> dict[str, str]:
+def variables(config: Record) -> dict[str, str]:
     """The address of each service with an endpoint in the function's VPC, as the SDK takes it."""
     given = {}
     for endpoint in ec2._vpc_endpoints.values() if ENFORCED and _is_inside(config) else ():
         name = endpoint["ServiceName"].rpartition(".")[2]
-        if name not in _services:
-            _services[name] = Listener(free_port(), partial(_to_aws, service=name))
         with suppress(botocore.exceptions.UnknownServiceError):
-            service = _session.get_service_model(name).service_id.hyphenize().replace("-", "_").upper()
-            given[f"AWS_ENDPOINT_URL_{service}"] = f"https://127.0.0.1:{_services[name].port}"
+            service = _session.get_service_model(name).service_id.replace(" ", "_").upper()
+            given[f"AWS_ENDPOINT_URL_{service}"] = f"https://127.0.0.1:{_listener(name).port}"
     return given
 
 
-_services: dict[str, Listener] = {}
 _session = botocore.session.get_session()
 
 
-def _is_inside(config: dict[str, Any]) -> bool:
+@cache
+def _listener(service: str) -> Listener:
+    return Listener(free_port(), partial(_to_aws, service=service))
+
+
+def _is_inside(config: Record) -> bool:
     return bool((config.get("VpcConfig") or {}).get("SubnetIds"))
 
 
-def _may_open(config: dict[str, Any], target: Interface, port: int) -> bool:
-    network = config["VpcConfig"]
-    source = _interface(config["FunctionName"], network["SubnetIds"], network["SecurityGroupIds"])
-    lists = {name: [each["Cidr"] for each in found["Entries"]] for name, found in ec2._prefix_lists.items()}
-    return may_open(source, target, port, dict(ec2._security_groups.items()), lists)
+def _may_open(config: Record, target: Interface, port: int) -> bool:
+    return may_open(_interface(config["VpcConfig"]), target, port, ec2._security_groups, ec2._prefix_lists)
 
 
-def _interface(owner: str, subnets: list[str], groups: list[str]) -> Interface:
-    """A network interface in the first subnet, with an address that stays the same.
+def _interface(record: Record) -> Interface:
+    """An interface with the record's groups, and with the first address in its first subnet that AWS gives out.
 
-    AWS keeps a subnet's first four addresses and the last
-    (https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html).
+    AWS keeps a subnet's first four addresses (https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html).
     """
-    subnet = ip_network(ec2._subnets[subnets[0]]["CidrBlock"])
-    return Interface(str(subnet[4 + zlib.crc32(owner.encode()) % (subnet.num_addresses - 5)]), frozenset(groups))
+    subnet = ip_network(ec2._subnets[record["SubnetIds"][0]]["CidrBlock"])
+    return Interface(str(subnet[4]), frozenset(record["SecurityGroupIds"]))
 
 
-def _endpoint(network: dict[str, Any], service: str) -> dict[str, Any] | None:
+def _endpoint(network: Record, service: str) -> Record | None:
     """The endpoint to which the service's name resolves in the function's VPC.
 
     Only with private DNS, for which the VPC needs both of its DNS attributes
     (https://docs.aws.amazon.com/vpc/latest/privatelink/privatelink-access-aws-services.html).
     """
     vpc = ec2._vpcs.get(network["VpcId"], {})
-    for endpoint in ec2._vpc_endpoints.values():
+    has_names = vpc.get("EnableDnsSupport", True) and vpc.get("EnableDnsHostnames", False)
+    for endpoint in ec2._vpc_endpoints.values() if has_names else ():
         is_private = endpoint.get("PrivateDnsEnabled") in (True, "true") and endpoint["VpcEndpointType"] == "Interface"
-        has_names = vpc.get("EnableDnsSupport", True) and vpc.get("EnableDnsHostnames", False)
         if endpoint["VpcId"] == network["VpcId"] and endpoint["ServiceName"].endswith(f".{service}") and is_private:
-            return endpoint if has_names else None
+            return dict(endpoint)
     return None
 
 
-def _has_internet(network: dict[str, Any]) -> bool:
+def _has_internet(network: Record) -> bool:
     """Whether the function's subnet has a route to a NAT gateway, and that one's to an internet gateway of the VPC.
 
     A function has no public address, so that an internet gateway alone is none
@@ -238,7 +208,7 @@ def _has_internet(network: dict[str, Any]) -> bool:
     return any(each["VpcId"] == network["VpcId"] for each in internet["Attachments"])
 
 
-def _route(subnet: str) -> dict[str, Any]:
+def _route(subnet: str) -> Record:
     """The most specific route of the subnet's table to the internet, or of the VPC's main table.
 
     https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Route_Tables.html
@@ -264,15 +234,15 @@ _modify = ec2._modify_vpc_endpoint
 _strip_descriptions = ec2._strip_descriptions
 
 
-def _comparable(rule: dict[str, Any]) -> dict[str, Any]:
+def _comparable(rule: Record) -> Record:
     """A rule as EC2 compares it: without descriptions, and with a group's id for the group."""
-    compared: dict[str, Any] = _strip_descriptions(rule)
+    compared: Record = _strip_descriptions(rule)
     for name, key in (("UserIdGroupPairs", "GroupId"), ("PrefixListIds", "PrefixListId")):
         compared[name] = [each.get(key) for each in rule.get(name, [])]
     return compared
 
 
-def _modify_endpoint(params: dict[str, Any]) -> Any:
+def _modify_endpoint(params: Record) -> Any:
     """With the groups, and private DNS, which ministack passes over.
 
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyVpcEndpoint.html

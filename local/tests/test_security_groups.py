@@ -12,7 +12,10 @@ from local.security_groups import Interface, may_open
 ALL = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 CLIENT = Interface("10.1.0.17", frozenset({"client"}))
 SERVER = Interface("10.1.8.9", frozenset({"server"}))
-LISTS = {"pl-1": ["10.9.0.0/16", "10.1.0.16/28"], "pl-2": ["10.9.0.0/16"]}
+LISTS = {
+    "pl-1": {"Entries": [{"Cidr": "10.9.0.0/16"}, {"Cidr": "10.1.0.16/28"}]},
+    "pl-2": {"Entries": [{"Cidr": "10.9.0.0/16"}]},
+}
 
 
 def _tcp(ports: tuple[int, int] = (5432, 5432), protocol: str = "tcp", **other: Any) -> dict[str, Any]:
@@ -40,6 +43,7 @@ INGRESS = [
     ("the client's address alone", [_tcp(**_range("10.1.0.17/32"))], True),
     ("another address", [_tcp(**_range("10.1.0.18/32"))], False),
     ("a list of ranges, one of which has the client", [_tcp(PrefixListIds=[{"PrefixListId": "pl-1"}])], True),
+    ("a list of ranges that is gone", [_tcp(PrefixListIds=[{"PrefixListId": "pl-3"}])], False),
     ("a list of ranges without it", [_tcp(PrefixListIds=[{"PrefixListId": "pl-2"}])], False),
     ("a range of ports that begins with the port", [_tcp((5432, 6000), **_group("client"))], True),
     ("a range of ports that ends with the port", [_tcp((5000, 5432), **_group("client"))], True),
