@@ -22,7 +22,7 @@ from local.certificates import create
 from local.database_server import wanted
 from local.install import CLOUD
 from local.mysql import free_port, own_address
-from local.peer import TABLE
+from local.peer import TELLS_PROCESSES
 from local.processes import end_group, is_group, is_running, run
 from operations.commands import LOCAL, ROOT, environment
 from operations.logs import last_errors, shown
@@ -110,7 +110,7 @@ class LocalCloud:
         Raises:
             CloudError: it does not answer within 30 seconds.
         """
-        if not TABLE.exists():
+        if not TELLS_PROCESSES:
             print("Not enforced on this system: security groups, routes and endpoints (local/README.md).", flush=True)
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Final
 
 TABLE: Final = Path("/proc/net/tcp")
-"""Linux's table of connections. Other systems have none: every user is accepted, and no process is told."""
+"""Linux's table of connections. Other systems have none, and every user is accepted."""
+TELLS_PROCESSES: Final = TABLE.exists() and os.access("/proc/1/stat", os.R_OK)
+"""Whether the system tells which process has a connection: not where `/proc` hides others' (hidepid, proc(5))."""
 ESTABLISHED: Final = "01"
 SET_DUMPABLE: Final = 4
 SET_CHILD_SUBREAPER: Final = 36
@@ -36,39 +38,39 @@ def is_this_user(client: tuple[str, int], server: tuple[str, int]) -> bool:
 def ancestors(client: tuple[str, int], server: tuple[str, int]) -> list[int] | None:
     """Return the process that opened the connection and its ancestors, up to a child of this process.
 
-    Empty if no descendant of this process opened it, None if nobody has it any more. A descendant that hides what
-    it has open is taken for the one that did.
+    Empty if no descendant of this process opened it. None if nobody is seen to have it: it has gone, or goes from
+    process to process. A descendant that hides what it has open is taken for the one that did.
     """
     fields = _entry(client, server)
     if not fields:
         return None
-    hidden: list[int] = []
-    for line in _descendants():
+    hidden = None
+    for pid, line in sorted(_lines(), key=lambda each: not each[1]):  # Descendants first: they are few.
         try:
-            for each in Path(f"/proc/{line[0]}/fd").iterdir():
+            for each in Path(f"/proc/{pid}/fd").iterdir():
                 with suppress(FileNotFoundError):  # It has been closed.
                     if str(each.readlink()) == f"socket:[{fields[9]}]":
                         return line
         except PermissionError:
-            hidden = line
+            hidden = line or hidden
         except FileNotFoundError:  # It has ended.
             continue
     return hidden
 
 
-def _descendants() -> Iterator[list[int]]:
-    """Give each descendant of this process, followed by its ancestors up to a child of this process."""
+def _lines() -> Iterator[tuple[int, list[int]]]:
+    """Give each process, the newest first, with the ancestors that it has below this one; itself among them."""
     parents = {}
     for each in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # It may have ended.
             # The name before the state is in brackets, and may have spaces and brackets itself.
             parents[int(each.parent.name)] = int(each.read_text().rpartition(")")[2].split()[1])
-    for pid in parents:
+    for pid in sorted(parents, reverse=True):
         line = [pid]
-        while line[-1] in parents:
+        while line[-1] in parents and line[-1] not in line[:-1]:
             line.append(parents[line[-1]])
-        if os.getpid() in line[1:]:
-            yield line[: line.index(os.getpid())]
+        if not line[-1]:  # The first process has no parent. Another's that is missing has just ended.
+            yield pid, line[: line.index(os.getpid())] if os.getpid() in line else []
 
 
 def _entry(client: tuple[str, int], server: tuple[str, int]) -> list[str]:

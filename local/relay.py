@@ -67,10 +67,8 @@ class HiddenSocket:
 
 
 def _serve(control: socket.socket) -> None:
-    while True:
-        tls, descriptors, _, _ = socket.recv_fds(control, 1, 2)
-        if not tls:
-            os._exit(0)
+    while (received := socket.recv_fds(control, 1, 2))[0]:
+        tls, descriptors, _, _ = received
         client, *upstream = [socket.socket(fileno=each) for each in descriptors]
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _start(_copy_tls if upstream and any(tls) else _copy, client, *upstream)

@@ -24,7 +24,7 @@ import psutil
 import operations.aws
 from app import lasting_settings, templates
 from local.cloud import LocalCloud
-from local.peer import TABLE
+from local.peer import TELLS_PROCESSES
 from local.relay import Relay
 from operations.commands import LOCAL, ROOT, isolate
 from operations.waiting import wait_until
@@ -393,7 +393,7 @@ def page(tables: Mapping[str, list[Row]]) -> str:
 
 def main() -> None:
     """Make the table anew."""
-    if not TABLE.exists():
+    if not TELLS_PROCESSES:
         sys.exit("no process is told on this system, so that the local cloud enforces no rule")
     isolate()
     tables = {}

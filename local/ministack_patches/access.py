@@ -204,9 +204,7 @@ def _put_policy_without_lockout(data: Record) -> Any:
     return _put_key_policy(data)
 
 
-def may_use(
-    principal: PrincipalInfo, action: str, key: Record, encryption: Record | None = None, via: str = ""
-) -> bool:
+def may_use(principal: PrincipalInfo, action: str, key: Record, context: Record | None = None, via: str = "") -> bool:
     """Whether a principal, or a service of AWS, may do this with the key.
 
     The key's policy must allow it, to the principal itself or by leaving it to the account's policies, or a grant
@@ -216,13 +214,13 @@ def may_use(
         principal: of type "Service", with the service's name for an ARN, or without policies where all is allowed.
         action: of KMS.
         key: KMS's record.
-        encryption: the encryption context.
+        context: the encryption context.
         via: the service that asks in the principal's name.
     """
     if key["KeyState"] != "Enabled":
         return False
     # https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html
-    given = {f"kms:encryptioncontext:{name}": value for name, value in (encryption or {}).items()}
+    given = {f"kms:encryptioncontext:{name}": value for name, value in (context or {}).items()}
     given |= {"kms:viaservice": f"{via}.{get_region()}.amazonaws.com"} if via else {}
     asked = _context(principal, action, key["Arn"], given | {"kms:calleraccount": get_account_id()})
     if principal.type == "Service":
@@ -232,19 +230,19 @@ def may_use(
         identity = EvalResult("Allow") if policies is None else iam_evaluator.evaluate(asked, policies, *limits)
         decisions = (identity, asked, key["Policy"], get_account_id())
         result = iam_evaluator.combine_resource_policy(*decisions, required=True, limits=limits)
-    is_granted = any(_gives(grant, principal, action, key, encryption or {}) for grant in kms._grants.values())
+    is_granted = any(_gives(grant, principal, action, key, context or {}) for grant in kms._grants.values())
     return result.decision == "Allow" or (result.decision != "Deny" and is_granted)
 
 
-def _gives(grant: Record, principal: PrincipalInfo, action: str, key: Record, encryption: Record) -> bool:
+def _gives(grant: Record, principal: PrincipalInfo, action: str, key: Record, context: Record) -> bool:
     """Whether a grant allows it: https://docs.aws.amazon.com/kms/latest/developerguide/grants.html."""
     constraints = grant.get("Constraints") or {}
     return (
         grant["KeyId"] == key["Arn"]
         and action.partition(":")[2] in grant["Operations"]
         and iam_evaluator._principal_matches({"AWS": grant["GranteePrincipal"]}, principal.arn)
-        and constraints.get("EncryptionContextEquals", encryption) == encryption
-        and constraints.get("EncryptionContextSubset", {}).items() <= encryption.items()
+        and constraints.get("EncryptionContextEquals", context) == context
+        and constraints.get("EncryptionContextSubset", {}).items() <= context.items()
     )
 
 

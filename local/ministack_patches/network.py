@@ -20,14 +20,14 @@ from hypercorn.asyncio import run as hypercorn_run
 from ministack.services import ec2, rds
 
 from local.mysql import LOOPBACK, MySQLServer, free_port
-from local.peer import SET_CHILD_SUBREAPER, SET_DUMPABLE, TABLE, ancestors, set_process
+from local.peer import SET_CHILD_SUBREAPER, SET_DUMPABLE, TELLS_PROCESSES, ancestors, set_process
 from local.relay import HiddenSocket, Relay
 from local.security_groups import Interface, may_open
 
 Record = dict[str, Any]
 """Of ministack's: a function's configuration, an endpoint, a key."""
 
-ENFORCED: Final = TABLE.exists()
+ENFORCED: Final = TELLS_PROCESSES
 """Whether the process at the other end can be told; without it every connection is let through."""
 INTERNET: Final = Interface("203.0.113.1")
 """Any address outside the VPC (RFC 5737)."""
@@ -35,6 +35,8 @@ INTERNET: Final = Interface("203.0.113.1")
 environments: set[Any] = set()
 """Each `ExecutionEnvironment` that there is."""
 passed: ContextVar[str] = ContextVar("the id of the endpoint that a request passed, or nothing", default="")
+Admit = Callable[[Record | None], socket.socket | None]
+"""Gets the function's configuration, None for an operator."""
 
 
 class Listener:
@@ -42,13 +44,11 @@ class Listener:
 
     Args:
         port: where.
-        admit: gets the function's configuration, None for an operator; opens what is behind, or has it hang by None.
+        admit: opens what is behind, or has the client hang.
         address: where, of 127.0.0.0/8.
     """
 
-    def __init__(
-        self, port: int, admit: Callable[[Record | None], socket.socket | None], address: str = LOOPBACK
-    ) -> None:
+    def __init__(self, port: int, admit: Admit, address: str = LOOPBACK) -> None:
         self.port = port
         self.tls_only = False
         self._admit = admit

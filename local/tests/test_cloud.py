@@ -18,7 +18,7 @@ import pytest
 
 from app import lasting_settings
 from local.cloud import LocalCloud
-from local.peer import TABLE
+from local.peer import TELLS_PROCESSES
 from local.tests.fixtures import assembly, wait_for_rotation
 from operations.commands import ROOT
 from shared.frame import HEALTH
@@ -103,7 +103,7 @@ def test_the_database_server_runs_without_privileges_on_localhost_only(cloud: Lo
     process = psutil.Process(int(pid_file.read_text()))
     assert process.uids().real != 0
     command = process.cmdline()
-    if TABLE.exists():
+    if TELLS_PROCESSES:
         assert "--skip-networking" in command
     else:
         (address,) = [each.partition("=")[2] for each in command if each.startswith("--bind-address=")]

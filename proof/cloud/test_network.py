@@ -13,9 +13,9 @@ import pytest
 
 from app import lasting_settings
 from local.cloud import LocalCloud
-from local.peer import TABLE
+from local.peer import TELLS_PROCESSES
 
-pytestmark = pytest.mark.skipif(not TABLE.exists(), reason="no process is told here, so that no rule is enforced")
+pytestmark = pytest.mark.skipif(not TELLS_PROCESSES, reason="no process is told here, so that no rule is enforced")
 
 PROBE = """
 import json, os, socket, subprocess, sys, time
@@ -162,6 +162,34 @@ def test_what_a_function_starts_counts_as_the_function(
 def test_what_leaves_its_function_reaches_nothing(allowed: Probe, database: dict[str, Any]) -> None:
     """An orphan in a session of its own could be any function's."""
     assert allowed(CHILD, **database, seconds=1, leaves=LEAVES) == "hangs"
+
+
+HOP = """
+code = f'''
+import os, socket, time
+connection = socket.create_connection(("{host}", {port}))
+connection.setblocking(False)
+end = time.monotonic() + {seconds}
+while time.monotonic() < end:
+    if os.fork():
+        os._exit(0)
+    try:
+        print(len(connection.recv(5)))
+        break
+    except BlockingIOError:
+        pass
+else:
+    print("hangs")
+'''
+result = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True).stdout.strip()
+"""
+
+
+def test_a_connection_that_goes_from_process_to_process_reaches_nothing(
+    stranger: Probe, database: dict[str, Any]
+) -> None:
+    """Each has ended when it is looked for."""
+    assert {stranger(HOP, **database, seconds=1) for _ in range(5)} <= {"0", "hangs"}
 
 
 GUESS = """
