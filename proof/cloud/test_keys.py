@@ -189,15 +189,24 @@ def test_a_secret_is_written_only_with_a_new_data_key(
         assert _outcome(put, SecretId=secret, SecretString=str(uuid.uuid4())) == outcome
 
 
-@pytest.mark.parametrize(
-    ("constraints", "opens"),
-    [
-        ({}, True),
-        ({"EncryptionContextSubset": {"SecretARN": "secret"}}, True),
-        ({"EncryptionContextSubset": {"a": "b"}}, False),
-    ],
-    ids=["without constraints", "of this secret", "of another context"],
-)
+GRANTS: list[tuple[str, dict[str, Any], bool]] = [
+    ("without constraints", {}, True),
+    ("of this secret", {"Constraints": {"EncryptionContextSubset": {"SecretARN": "secret"}}}, True),
+    ("of this secret alone", {"Constraints": {"EncryptionContextEquals": {"SecretARN": "secret"}}}, True),
+    ("of another context", {"Constraints": {"EncryptionContextSubset": {"a": "b"}}}, False),
+    ("of another context alone", {"Constraints": {"EncryptionContextEquals": {"a": "b"}}}, False),
+    (
+        "of this secret with more",
+        {"Constraints": {"EncryptionContextEquals": {"SecretARN": "secret", "a": "b"}}},
+        False,
+    ),
+    ("to another role", {"GranteePrincipal": ROLE.replace("reader", "writer")}, False),
+    ("to a foreign role", {"GranteePrincipal": ROLE.replace("000000000000", "111122223333")}, False),
+]
+"""https://docs.aws.amazon.com/kms/latest/APIReference/API_GrantConstraints.html."""
+
+
+@pytest.mark.parametrize(("given", "opens"), [each[1:] for each in GRANTS], ids=[each[0] for each in GRANTS])
 def test_a_grant_opens_and_a_deny_closes(
     cloud: LocalCloud,
     reader: Any,
@@ -205,23 +214,25 @@ def test_a_grant_opens_and_a_deny_closes(
     key: str,
     set_policy: Callable[..., None],
     *,
-    constraints: dict[str, Any],
+    given: dict[str, Any],
     opens: bool,
 ) -> None:
     kms, read = cloud.client("kms"), reader.client("secretsmanager").get_secret_value
+    refused = "Access to KMS is not allowed"
     _give(cloud)
     set_policy(OWNER)
-    constraints = json.loads(json.dumps(constraints).replace('"secret"', json.dumps(secret)))
-    given = {"KeyId": key, "GranteePrincipal": ROLE, "Constraints": constraints}
-    kms.create_grant(**given, Operations=["Encrypt"])
-    assert _outcome(read, SecretId=secret) == "Access to KMS is not allowed"
-    grant = kms.create_grant(**given, Operations=["Decrypt"])["GrantId"]
-    assert _outcome(read, SecretId=secret) == ("done" if opens else "Access to KMS is not allowed")
+    given = {"GranteePrincipal": ROLE} | json.loads(json.dumps(given).replace('"secret"', json.dumps(secret)))
+    kms.create_grant(**given, KeyId=key, Operations=["Encrypt"])
+    other = kms.create_key(Policy=json.dumps({"Statement": [DELEGATED]}))["KeyMetadata"]["Arn"]
+    kms.create_grant(**given, KeyId=other, Operations=["Decrypt"])
+    assert _outcome(read, SecretId=secret) == refused
+    grant = kms.create_grant(**given, KeyId=key, Operations=["Decrypt"])["GrantId"]
+    assert _outcome(read, SecretId=secret) == ("done" if opens else refused)
     set_policy(OWNER, _deny({"AWS": ROLE}, Action="kms:Decrypt"))
-    assert _outcome(read, SecretId=secret) == "Access to KMS is not allowed"
+    assert _outcome(read, SecretId=secret) == refused
     set_policy(OWNER)
     kms.revoke_grant(KeyId=key, GrantId=grant)
-    assert _outcome(read, SecretId=secret) == "Access to KMS is not allowed"
+    assert _outcome(read, SecretId=secret) == refused
 
 
 def test_a_disabled_key_opens_nothing(cloud: LocalCloud, secret: str, key: str) -> None:
@@ -250,13 +261,41 @@ def test_a_log_is_read_while_cloudwatch_logs_may_use_its_key(
 
     set_policy(OWNER, _statement(LOGS, Condition=condition("kept*")))
     logs.create_log_group(logGroupName="kept", kmsKeyId=key)
+    logs.create_log_stream(logGroupName="kept", logStreamName="one")
+    ways: list[tuple[Callable[..., Any], dict[str, Any]]] = [
+        (logs.filter_log_events, {}),
+        (logs.get_log_events, {"logStreamName": "one"}),
+        (logs.start_query, {"startTime": 0, "endTime": 1, "queryString": "fields @message"}),
+    ]
     try:
-        assert _outcome(logs.filter_log_events, logGroupName="kept") == "done"
+        assert [_outcome(read, logGroupName="kept", **given) for read, given in ways] == ["done"] * 3
         for refusing in ([OWNER], [OWNER, _statement(LOGS, Condition=condition("other*"))], [DELEGATED]):
             set_policy(*refusing)
-            assert "may not use the KMS key" in _outcome(logs.filter_log_events, logGroupName="kept")
+            for read, given in ways:
+                assert "may not use the KMS key" in _outcome(read, logGroupName="kept", **given)
     finally:
         logs.delete_log_group(logGroupName="kept")
+
+
+@pytest.mark.parametrize("of_flows", [True, False], ids=["of flows", "of functions"])
+def test_a_deployed_log_is_read_while_its_key_says_so(cloud: LocalCloud, *, of_flows: bool) -> None:
+    """Each key of the application has a statement for CloudWatch Logs, and the account's to be changed by."""
+    logs, kms = cloud.client("logs"), cloud.client("kms")
+    groups = {each["logGroupName"]: each.get("kmsKeyId") for each in logs.describe_log_groups()["logGroups"]}
+    name, own = next((name, own) for name, own in groups.items() if own and ("FlowLog" in name) == of_flows)
+    given = {"KeyId": own, "PolicyName": "default"}
+    before = kms.get_key_policy(**given)["Policy"]
+    statements = json.loads(before)["Statement"]
+    left = [each for each in statements if "logs." not in json.dumps(each["Principal"])]
+    assert len(left) == len(statements) - 1
+    assert _outcome(logs.filter_log_events, logGroupName=name) == "done"
+    kms.put_key_policy(**given, Policy=json.dumps({"Version": "2012-10-17", "Statement": left}))
+    try:
+        assert "may not use the KMS key" in _outcome(logs.filter_log_events, logGroupName=name)
+        for other in groups.keys() - {each for each, of in groups.items() if of == own}:
+            assert _outcome(logs.filter_log_events, logGroupName=other) == "done"
+    finally:
+        kms.put_key_policy(**given, Policy=before)
 
 
 def test_a_template_makes_no_log_group_with_a_key_that_cloudwatch_logs_may_not_use(

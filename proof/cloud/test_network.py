@@ -449,8 +449,10 @@ def test_through_a_nat_gateway_every_service_is_reached_with_route_gateway_and_g
     vpc = ec2.describe_security_groups(GroupIds=[own])["SecurityGroups"][0]["VpcId"]
     rule = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     subnets = cloud.client("lambda").get_function_configuration(FunctionName="allowed")["VpcConfig"]["SubnetIds"]
-    found = ec2.describe_route_tables(Filters=[{"Name": "association.subnet-id", "Values": subnets}])["RouteTables"]
-    tables = [each["RouteTableId"] for each in found]
+    filters = [{"Name": "association.subnet-id", "Values": subnets}]
+    tables = [each["RouteTableId"] for each in ec2.describe_route_tables(Filters=filters)["RouteTables"]]
+    of_main = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "association.main", "Values": ["true"]}]
+    (main,) = [each["RouteTableId"] for each in ec2.describe_route_tables(Filters=of_main)["RouteTables"]]
     public = ec2.create_subnet(VpcId=vpc, CidrBlock="172.31.9.0/24")["Subnet"]["SubnetId"]
     outward = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
     association = ec2.associate_route_table(RouteTableId=outward, SubnetId=public)["AssociationId"]
@@ -492,10 +494,22 @@ def test_through_a_nat_gateway_every_service_is_reached_with_route_gateway_and_g
             undo(**what)
             assert allowed(READ, **UNSERVED) == "hangs"
             do(**what, **how)
+        # The most specific route counts, and the VPC's main table for a subnet without one of its own.
+        of_tables(ec2.create_route, DestinationCidrBlock="203.0.113.0/24", GatewayId=internet)
+        assert allowed(READ, **UNSERVED) == "hangs"
+        of_tables(ec2.delete_route, DestinationCidrBlock="203.0.113.0/24")
+        ec2.disassociate_route_table(AssociationId=association)
+        assert allowed(READ, **UNSERVED) == "hangs"
+        ec2.create_route(RouteTableId=main, **everywhere, GatewayId=internet)
+        assert allowed(READ, **UNSERVED | {"seconds": 20}) == "answers"
+        ec2.delete_route(RouteTableId=main, **everywhere)
+        ec2.associate_route_table(RouteTableId=outward, SubnetId=public)
+        assert allowed(READ, **UNSERVED | {"seconds": 20}) == "answers"
+        ec2.delete_nat_gateway(NatGatewayId=nat)
+        assert allowed(READ, **UNSERVED) == "hangs"
     finally:
         for undo, what in undone:
             undo(**what)
-        ec2.delete_nat_gateway(NatGatewayId=nat)
         ec2.release_address(AllocationId=address)
         ec2.delete_internet_gateway(InternetGatewayId=internet)
         ec2.disassociate_route_table(AssociationId=association)
