@@ -448,7 +448,8 @@ REASON = "User: a is not authorized to perform: kms:GetKeyPolicy"
             "DescribeStackResourceDrifts",
             _drift("DELETED"),
             FAILED,
-            "npx cdk deploy -c env=dev demoApp-dev-Database demoApp-dev-Monitoring --revert-drift",
+            "npx cdk deploy -c env=dev demoApp-dev-Database demoApp-dev-Monitoring demoApp-dev-Network "
+            "demoApp-dev-Service --revert-drift",
         ),
     ],
 )
