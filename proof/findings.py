@@ -4,6 +4,7 @@ Each variant is scanned raw, as if nothing were acknowledged, and as it is.
 """
 
 import json
+import re
 import subprocess
 import tempfile
 from collections import Counter
@@ -166,7 +167,7 @@ def pack_of(rule: str) -> str:
 
 
 def tables() -> str:
-    """The findings by pack and variant, and each acknowledged one with its reason."""
+    """The findings by pack and variant, and each acknowledged one with its reason, once for all environments and places."""
     scans = {variant: raw(*variant) for variant in VARIANTS}
     lines = [
         f"| rules | {' | '.join(f'{env}, {egress}' for env, egress in VARIANTS)} | unexplained |",
@@ -179,20 +180,22 @@ def tables() -> str:
     passed = " | ".join(str(scan.checkov_passed) for scan in scans.values())
     lines += [f"| checkov, checks passed | {passed} | |", ""]
     lines += ["| acknowledged | at | in | reason |", "|---|---|---|---|"]
-    reasons: dict[tuple[str, str], list[str]] = {}
+    rules: dict[tuple[str, str], list[str]] = {}
     variants: Counter[tuple[str, str]] = Counter()
-    for scan in scans.values():
+    for (env, _), scan in scans.items():
         seen = set()
         for (rule, path), reason in scan.acknowledged.items():
-            at = path.partition("-")[2]
-            rules = reasons.setdefault((at, reason), [])
-            if rule not in rules:
-                rules.append(rule)
+            at = path.removeprefix(from_context({"env": env}).stack_prefix)
+            named = rules.setdefault((at, reason), [])
+            named += {re.sub(rf"\b{env}\b", "<env>", rule)} - {*named}
             seen.add((at, reason))
         variants.update(seen)
-    for (at, reason), rules in sorted(reasons.items()):
-        names = ", ".join(f"`{rule}`" for rule in rules)
-        lines.append(f"| {names} | {at} | {variants[at, reason]} of {len(VARIANTS)} | {reason} |")
+    places: dict[tuple[str, int, str], list[str]] = {}
+    for (at, reason), named in sorted(rules.items()):
+        names = ", ".join(f"`{rule}`" for rule in named)
+        places.setdefault((names, variants[at, reason], reason), []).append(at)
+    for (names, number, reason), found in places.items():
+        lines.append(f"| {names} | {', '.join(found)} | {number} of {len(VARIANTS)} | {reason} |")
     return "\n".join(lines)
 
 
