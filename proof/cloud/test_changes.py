@@ -185,9 +185,11 @@ def test_every_setting_has_its_change() -> None:
 
 def table() -> str:
     """docs/changes.md's table."""
-    rows = ["| setting | to, for example | | |\n|---|---|---|---|\n"]
-    rows += [f"| `{each.setting}` | `{each.value}` | {each.outcome} | {each.remark} |\n" for each in CHANGES]
-    return "".join(rows)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for each in CHANGES:
+        alike.setdefault((each.outcome, each.remark), []).append(f"`{each.setting}={each.value}`")
+    rows = [f"| {', '.join(settings)} | {outcome} | {remark} |\n" for (outcome, remark), settings in alike.items()]
+    return "".join(["| for example | | |\n|---|---|---|\n", *rows])
 
 
 @pytest.mark.changes

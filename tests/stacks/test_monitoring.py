@@ -60,7 +60,7 @@ def test_every_alarm_has_a_page_and_every_page_an_alarm(synthesise: Callable[...
 def test_a_page_says_what_it_means_what_to_look_at_and_what_to_do(page: Path) -> None:
     text = page.read_text()
     assert text.startswith(f"# {page.stem}\n\nFor whoever ")
-    assert re.findall(r"^\*\*(.+?)\*\*", text, re.MULTILINE) == ["Look at", "Do"]
+    assert re.findall(r"\*\*(.+?)\*\*", text) == ["Look at", "Do"]
 
 
 def test_the_runbooks_address_is_a_setting(synthesise: Callable[..., Templates]) -> None:
