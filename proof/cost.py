@@ -1,4 +1,11 @@
-"""What a month costs, item by item (`make cost`): counted in the templates, priced by proof/prices.json."""
+r"""What a month costs, item by item (`make cost`): counted in the templates, priced by proof/prices.json.
+
+The prices were copied by hand from AWS's pages. To check one, in an account:
+
+    aws pricing get-products --region us-east-1 --service-code AmazonRDS --filters \
+      Type=TERM_MATCH,Field=instanceType,Value=db.m7g.large Type=TERM_MATCH,Field=databaseEngine,Value=MySQL \
+      Type=TERM_MATCH,Field=deploymentOption,Value=Multi-AZ Type=TERM_MATCH,Field=regionCode,Value=us-east-1
+"""
 
 import json
 from collections import Counter
@@ -109,7 +116,5 @@ def _resources(env: str, egress: str) -> Iterator[dict[str, Any]]:
 if __name__ == "__main__":
     print(table())
     if "no price" in table():
-        print(
-            "\nproof/prices.json has no price of some items; docs/operations.md, Prices, has the command that asks AWS."
-        )
+        print("\nproof/prices.json has no price of some items; proof/cost.py has the command that asks AWS.")
     print(f"\n{INVOCATIONS:,} invocations a month. Source: {TABLE['source']}.")
