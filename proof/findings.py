@@ -167,7 +167,7 @@ def pack_of(rule: str) -> str:
 
 
 def tables() -> str:
-    """The findings by pack and variant, and each acknowledged one with its reason, once for all environments and places."""
+    """The findings by pack and variant, and each acknowledged one with its reason, once for all its places."""
     scans = {variant: raw(*variant) for variant in VARIANTS}
     lines = [
         f"| rules | {' | '.join(f'{env}, {egress}' for env, egress in VARIANTS)} | unexplained |",

@@ -1,7 +1,9 @@
 """README and docs agree with the tree."""
 
+import ast
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import botocore.session
@@ -18,6 +20,14 @@ README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("local/**/*.md"), *ROOT.glob("proof/*.md")]
 )
+READ = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+"""What a user reads, in one count of lines."""
+RUN = {
+    ("README.md", ""): "proof/cloud/test_commands.py",
+    ("docs/operations.md", "sh"): "proof/test_operations.py",
+    ("docs/make-it-yours.md", "sh"): "proof/cloud/test_make_it_yours.py",
+}
+"""The test that runs the blocks of a kind on a page. Blocks of commands elsewhere are marked."""
 PROMISES = (ROOT / "proof/README.md").read_text()
 TESTS = "".join(path.read_text() for path in [*ROOT.glob("**/test_*.py")] if ".venv" not in path.parts)
 
@@ -74,6 +84,32 @@ def test_every_path_and_make_target_in_the_documents_exists(document: Path) -> N
 def test_the_readme_is_short_and_the_first_pages_are_read_in_ten_minutes() -> None:
     assert len(README.splitlines()) <= 150
     assert sum(minutes(*PAGES[name]) for name in ("README, first screen", "README", "make it yours")) <= 10
+
+
+def test_readme_and_docs_have_at_most_1500_lines() -> None:
+    assert sum(len(page.read_text().splitlines()) for page in READ) <= 1500
+
+
+@pytest.mark.parametrize("page", READ, ids=lambda path: path.name)
+def test_a_page_says_for_whom_it_is_in_its_first_line_and_has_no_long_ones(page: Path) -> None:
+    title, between, first, *_ = page.read_text().splitlines()
+    assert title.startswith("# ")
+    assert between == ""
+    assert first.startswith("For whoever ")
+    text = re.sub(
+        r"^```.*?^```$|<!-- (\w+) -->.*?<!-- /\1 -->|^\|.*?$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE
+    )
+    assert [line for line in re.sub(r"\]\([^)]*\)", "]", text).splitlines() if len(line) > 140] == []
+
+
+@pytest.mark.parametrize("page", READ, ids=lambda path: path.name)
+def test_every_block_of_commands_is_run_by_a_test_or_marked(page: Path) -> None:
+    name = str(page.relative_to(ROOT))
+    for kind, block in re.findall(r"^```([^\n]*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        if kind == "python":
+            ast.parse(textwrap.dedent(block))
+        elif kind not in ("sh account", "sh by hand", "json", "text", "mermaid"):
+            assert page.name in (ROOT / RUN[name, kind]).read_text()
 
 
 def test_the_walk_has_each_file_of_the_functions_and_the_stacks() -> None:
