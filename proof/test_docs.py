@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import textwrap
+import tomllib
 from pathlib import Path
 
 import botocore.session
@@ -110,6 +111,11 @@ def test_every_block_of_commands_is_run_by_a_test_or_marked(page: Path) -> None:
             ast.parse(textwrap.dedent(block))
         elif kind not in ("sh account", "sh by hand", "json", "text", "mermaid"):
             assert page.name in (ROOT / RUN[name, kind]).read_text()
+
+
+def test_the_changelogs_newest_version_is_the_projects() -> None:
+    newest, *_ = re.findall(r"^## ([\d.]+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 def test_the_walk_has_each_file_of_the_functions_and_the_stacks() -> None:
