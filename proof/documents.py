@@ -110,6 +110,7 @@ PARTS: Final[Mapping[tuple[str, str], Callable[[], str]]] = {
     ("README.md", "application"): application,
     ("README.md", "test"): unit_test,
     ("README.md", "wiring"): wiring,
+    ("README.md", "cost"): lambda: cost.monthly(cost.quantities("dev", "endpoints")),
     ("docs/settings.md", "settings"): settings,
     ("docs/settings.md", "concurrency"): concurrency,
     ("docs/settings.md", "cost"): lambda: cost.totals() + "\n",
