@@ -1,6 +1,7 @@
 """Two copies of the repository in one account: two names live beside each other; of one name, the first stays."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from local.cloud import LocalCloud
 from local.tests.fixtures import local_cloud, wait_for_rotation
 from operations.application import copy_application
 from operations.commands import ROOT, environment
+
+ADDRESS = "https://example.com/owner/reference.git"
+
+pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,9 @@ class Copy:
         content = json.loads((folder / "cdk.json").read_text())
         content["context"] |= context
         (folder / "cdk.json").write_text(json.dumps(content, indent=2))
+        # Each is a clone of the same address.
+        for command in (["init", "-q"], ["remote", "add", "origin", ADDRESS]):
+            subprocess.run(["git", *command], cwd=folder, check=True)
 
     @property
     def context(self) -> dict[str, str]:
@@ -129,6 +137,7 @@ def test_a_second_copy_that_was_not_renamed_is_refused_and_the_first_goes_on(
     printed = first.deployed()
     assert 'so that they stay: "context": {"dev": {"availability_zones": "us-east-1a,us-east-1b"}}' in printed
     owner = first.context["owner"]
+    assert re.fullmatch("reference-[0-9a-f]{8}", owner)
     assert f"this copy is {owner}: commit it" in printed
     before = first.answer()
 

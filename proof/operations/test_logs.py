@@ -10,9 +10,10 @@ import pytest
 
 from local.cloud import LocalCloud, short_name
 from operations.commands import ROOT, environment
-from operations.environment import Environment, EnvironmentUnknownError
+from operations.environment import Environment, EnvironmentUnknownError, ending
 from operations.logs import LastErrors, is_error, last_errors, printable, shown, told
 from operations.waiting import wait_until
+from stacks.settings import SettingsError
 
 RUNTIME = {
     "timestamp": "2026-11-28T08:53:22Z",
@@ -150,6 +151,11 @@ def test_logs_invoke_alarms_and_the_ways_to_the_database(cloud: LocalCloud) -> N
         refused = _run(cloud, module, **variables)
         assert refused.returncode == 1
         assert refused.stderr.splitlines()[-1].startswith(sentence)
+
+
+def test_a_wrong_cdk_json_is_told_in_a_sentence() -> None:
+    with pytest.raises(SystemExit, match=r"Settings refused, of cdk.json:\n  line 3"), ending():
+        raise SettingsError(["line 3"])
 
 
 def test_without_env_a_command_asks_the_laptop_and_with_it_the_account() -> None:

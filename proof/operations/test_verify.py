@@ -448,7 +448,7 @@ REASON = "User: a is not authorized to perform: kms:GetKeyPolicy"
             "DescribeStackResourceDrifts",
             _drift("DELETED"),
             FAILED,
-            f"-c env=dev {' '.join(f'demoApp-dev-{each}' for each in sorted(STACKS))} --revert-drift",
+            "-c env=dev demoApp-dev-Database demoApp-dev-Monitoring demoApp-dev-Network demoApp-dev-Service --revert",
         ),
     ],
 )

@@ -78,7 +78,8 @@ class Settings:
         default=False, doc="whether GitHub may deploy, with `protect_data`, though its environment has no reviewers"
     )
     bootstrap_qualifier: str = setting(
-        "hnb659fds", "the `--qualifier` of `cdk bootstrap`; one for each environment keeps a mistake in one account apart"
+        "hnb659fds",
+        "the `--qualifier` of `cdk bootstrap`; one for each environment keeps mistakes in one account apart",
     )
     rotation_days: int = setting(30, "days between rotations of the function's password", allowed=range(1, 1001))
 

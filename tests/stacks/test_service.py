@@ -146,18 +146,30 @@ def test_the_functions_own_code_may_not_touch_network_interfaces(templates: Temp
         assert list(deny["Condition"]["ArnEquals"]) == ["lambda:SourceFunctionArn"]
 
 
+def _is_wide(resource: Any) -> bool:
+    """Whether it ends as an ARN of every resource of a kind does."""
+    return re.search(r'(^"|:|/)\*"\W*$', json.dumps(resource)) is not None
+
+
 def test_only_statements_without_a_possible_resource_are_on_all_resources(templates: Templates) -> None:
     on_everything = {
         (policy["Properties"]["Roles"][0]["Ref"][:-8], action)
         for policy in templates.resources("AWS::IAM::ManagedPolicy").values()
         for statement in policy["Properties"]["PolicyDocument"]["Statement"]
-        if statement["Resource"] == "*" and statement["Effect"] == "Allow"
+        if _is_wide(statement["Resource"]) and statement["Effect"] == "Allow"
         for action in _actions(statement)
     }
     interfaces, traces = ("NetworkInterfaces", "Subnets"), ("TelemetryRecords", "TraceSegments")
+    made = (
+        "AssignPrivateIpAddresses",
+        "CreateNetworkInterface",
+        "DeleteNetworkInterface",
+        "UnassignPrivateIpAddresses",
+    )
     assert on_everything == {
         ("RotationRole", "secretsmanager:GetRandomPassword"),
         *((f"{each}Role", f"ec2:Describe{what}") for each in _in_vpc(templates) for what in interfaces),
+        *((f"{each}Role", f"ec2:{what}") for each in _in_vpc(templates) for what in made),
         *((f"{each}Role", f"xray:Put{what}") for each in templates.functions for what in traces),
     }
     assert not templates.resources("AWS::IAM::Policy")
