@@ -108,7 +108,7 @@ class LocalCloud:
             alarm_minute: seconds that a minute of an alarm's period takes; 0 leaves all alarms as they are.
 
         Raises:
-            CloudError: it does not answer within 30 seconds.
+            CloudError: it does not answer within two minutes.
         """
         if not TELLS_PROCESSES:
             print("Not enforced on this system: security groups, routes and endpoints (local/README.md).", flush=True)

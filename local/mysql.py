@@ -126,7 +126,7 @@ class MySQLServer:
         """Start the server; the statements run as its administrator before it answers.
 
         Raises:
-            MySQLError: it does not answer within 30 seconds.
+            MySQLError: it does not answer within two minutes.
         """
         init_file = self.folder / "init.sql"
         init_file.touch(mode=0o600)
@@ -141,7 +141,7 @@ class MySQLServer:
         """Start the server on its data, on the port it had or on a free one.
 
         Raises:
-            MySQLError: it does not answer within 30 seconds.
+            MySQLError: it does not answer within two minutes.
         """
         self.port = self.port or free_port()
         self._socket = None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from operations.commands import ROOT
+from proof.copies import copied, filled, run_in
 from proof.recipes import PATCHES, TOGETHER, run, tree_with
 
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs git")
@@ -35,11 +36,18 @@ def test_each_patch_applies_alone_and_names_nothing_undefined(recipe: str, tmp_p
     run(tree_with(tmp_path, recipe), "ruff", "check", "--select", "F", "--no-cache", ".")
 
 
-@pytest.mark.parametrize("recipes", [*((each,) for each in TOGETHER), TOGETHER], ids="-and-".join)
-def test_the_tests_stay_green_without_an_edit(recipes: tuple[str, ...], tmp_path: Path) -> None:
-    tree = tree_with(tmp_path, *recipes)
+@pytest.mark.parametrize("recipe", TOGETHER)
+def test_the_tests_stay_green_without_an_edit(recipe: str, tmp_path: Path) -> None:
+    tree = tree_with(tmp_path, recipe)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests"]
     assert re.search(r"^\d+ passed", run(tree, *command, PYTEST_ADDOPTS="").splitlines()[-1])
+
+
+def test_after_all_together_the_tests_and_those_of_the_local_cloud_stay_green(tmp_path: Path) -> None:
+    copy = filled(copied(tmp_path / "copy", "proof"))
+    for recipe in TOGETHER:
+        run_in(copy, "git", "apply", str(PATCHES[recipe]), GIT_CEILING_DIRECTORIES=str(tmp_path))
+    assert re.search(r"\d{4} passed", run_in(copy, "make", "test"))
 
 
 def test_what_is_added_to_the_function_synthesises(tmp_path: Path) -> None:
