@@ -29,7 +29,7 @@ def faults(settings: Settings, template: Mapping[str, Any], client: Callable[[st
     """
     (instance,) = (each["Properties"] for each in template["Resources"].values() if each["Type"] == INSTANCE)
     deployed = _deployed(f"{settings.stack_prefix}Database", client("cloudformation"))
-    if deployed is not None and _exists(instance["DBInstanceIdentifier"], client("rds")):
+    if deployed is not None and _instance(instance["DBInstanceIdentifier"], client("rds")):
         yield from _changed(deployed.get("DBSnapshotIdentifier", ""), settings.snapshot)
     elif settings.snapshot:
         try:
@@ -40,6 +40,7 @@ def faults(settings: Settings, template: Mapping[str, Any], client: Callable[[st
             yield f"snapshot {settings.snapshot}: there is none in this region of this account"
         else:
             yield from _unusable(settings, snapshot, int(instance["MaxAllocatedStorage"]))
+            yield from _name_faults(settings, snapshot, client("rds"))
             yield from _key_faults(snapshot, client)
 
 
@@ -64,13 +65,15 @@ def _deployed(stack: str, cloudformation: Any) -> Mapping[str, Any] | None:
     return found[0] if found else None
 
 
-def _exists(identifier: str, rds: Any) -> bool:
+def _instance(identifier: str, rds: Any) -> Mapping[str, Any]:
+    """Return an instance as RDS describes it; empty when it is not there."""
     try:
-        return bool(rds.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"])
+        (found,) = rds.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
     except ClientError as error:
         if not is_a(error, "DBInstanceNotFound"):
             raise
-        return False
+        return {}
+    return dict(found)
 
 
 def _changed(before: str, now: str) -> Iterator[str]:
@@ -111,6 +114,15 @@ def _unusable(settings: Settings, snapshot: Mapping[str, Any], limit: int) -> It
             f"{name}: it needs {storage} GiB, and the instance may grow to {limit}: raise max_allocated_storage "
             f"in stacks/database.py to {int(storage * 1.26) + 1} or more"
         )
+
+
+def _name_faults(settings: Settings, snapshot: Mapping[str, Any], rds: Any) -> Iterator[str]:
+    """A snapshot does not say which database its instance was made with: the instance does, while it is there."""
+    found = _instance(snapshot["DBInstanceIdentifier"], rds)
+    made = found.get("DBName") or settings.database_name
+    # Another instance may have the name by now.
+    if made != settings.database_name and found["DbiResourceId"] == snapshot["DbiResourceId"]:
+        yield f"snapshot {settings.snapshot}: its instance was made with {made}: set database_name={made}"
 
 
 def _key_faults(snapshot: Mapping[str, Any], client: Callable[[str], Any]) -> Iterator[str]:

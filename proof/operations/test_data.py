@@ -1,6 +1,7 @@
 """A snapshot that would lose data, or stop a deploy, is named before; a restore brings a table back; adoption."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,7 +55,12 @@ def _faults(cloud: LocalCloud, env: str = "prod", described: dict[str, Any] | No
         )
 
     settings = from_context({"env": env} | context)
-    return [*snapshots.faults(settings, templates(env=env)["Database"], client)]
+    return [*snapshots.faults(settings, _database(env), client)]
+
+
+@cache
+def _database(env: str) -> dict[str, Any]:
+    return dict(templates(env=env)["Database"])
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +101,7 @@ def test_a_snapshot_under_another_environments_key_is_refused_with_the_command_t
             "of MySQL 8.4.9, which a restore makes neither older",
         ),
         ({"AllocatedStorage": 95}, {}, "it needs 95 GiB, and the instance may grow to 100: raise max_allocated"),
+        ({}, {"database_name": "shop"}, "its instance was made with devDB: set database_name=devDB"),
         ({"Encrypted": False}, {}, "not encrypted, and its instance would not be either: copy it under a key that"),
     ],
 )
@@ -104,6 +111,13 @@ def test_a_snapshot_that_rds_would_not_restore_so_is_named(
     (fault,) = _faults(cloud, described=described, snapshot=lasting, **context)
     assert said in fault
     assert _faults(cloud, described={"EngineVersion": "8.4.6"}, snapshot=lasting, engine_version="8.4.6") == []
+
+
+@pytest.mark.parametrize("gone", [{"DBInstanceIdentifier": "gone"}, {"DbiResourceId": "db-ANOTHER"}])
+def test_a_snapshot_whose_instance_has_gone_does_not_say_its_database(
+    cloud: LocalCloud, lasting: str, gone: dict[str, str]
+) -> None:
+    assert _faults(cloud, described=gone, snapshot=lasting, database_name="shop") == []
 
 
 def test_a_snapshot_whose_key_is_not_to_be_had_is_named(cloud: LocalCloud, lasting: str) -> None:
