@@ -15,8 +15,8 @@ DEFAULT_BRANCH: Final = "main"
 """Only its workflows may verify without an environment, and so without reviewers."""
 
 DESCRIBE: Final[Mapping[str, str]] = {
-    "cloudformation": "DescribeStackDriftDetectionStatus DescribeStackResourceDrifts DescribeStacks GetTemplate"
-    " ListStackResources",
+    "cloudformation": "DescribeStackDriftDetectionStatus DescribeStackResourceDrifts DescribeStackResources"
+    " DescribeStacks GetTemplate ListStackResources",
     "cloudwatch": "DescribeAlarms GetDashboard ListTagsForResource",
     "codedeploy": "GetApplication GetDeployment GetDeploymentGroup ListDeployments ListTagsForResource",
     "ec2": "DescribeAccountAttributes DescribeAddresses DescribeAvailabilityZones DescribeFlowLogs"
@@ -33,7 +33,8 @@ DESCRIBE: Final[Mapping[str, str]] = {
     "logs": "DescribeIndexPolicies DescribeLogGroups DescribeMetricFilters DescribeResourcePolicies"
     " GetDataProtectionPolicy ListTagsForResource",
     "rds": "DescribeDBInstances DescribeDBMajorEngineVersions DescribeDBParameterGroups DescribeDBParameters"
-    " DescribeDBSubnetGroups DescribeEventSubscriptions DescribeOrderableDBInstanceOptions ListTagsForResource",
+    " DescribeDBSnapshots DescribeDBSubnetGroups DescribeEventSubscriptions DescribeOrderableDBInstanceOptions"
+    " ListTagsForResource",
     "secretsmanager": "DescribeSecret GetResourcePolicy",
     "sns": "GetDataProtectionPolicy GetSubscriptionAttributes GetTopicAttributes ListSubscriptionsByTopic"
     " ListTagsForResource",

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ParamValid
 
 from local.cloud import LocalCloud
 from local.tests.fixtures import assembly, wait_for_rotation
+from operations import snapshots
 from operations.commands import ROOT, environment
 from operations.preflight import Preflight
 from operations.verify.checks import CHECKS, LOUD_CHECKS
@@ -695,6 +696,14 @@ def test_the_workflows_roles_may_ask_all_that_the_checks_ask(cloud: LocalCloud, 
     preflight = Preflight(from_context({"owner": "local"}), deployed.templates, session)
     assert preflight.faults() == []
     assert [each for each in preflight.notes if "free plan" not in each] == ["zones: us-east-1a and us-east-1b"]
+    rds, snapshot = cloud.client("rds"), f"asked-about-by-{output}"
+    rds.create_db_snapshot(
+        DBInstanceIdentifier=deployed.instance["DBInstanceIdentifier"], DBSnapshotIdentifier=snapshot
+    )
+    settings = from_context({"env": "prod", "snapshot": snapshot})
+    (fault,) = snapshots.faults(settings, deployed.templates["Database"], session.client)
+    assert "its key belongs to demoApp-dev-Database" in fault
+    rds.delete_db_snapshot(DBSnapshotIdentifier=snapshot)
 
 
 def _deploy_roles(cloud: LocalCloud) -> Mapping[str, str]:

@@ -37,10 +37,12 @@ ASKED_BY_CHECKS = {
     "xray:GetTraceSummaries",
 }
 ASKED_BY_PREFLIGHT = {
+    "cloudformation:DescribeStackResources",
     "ec2:DescribeVpcEndpointServices",
     "freetier:GetAccountPlanState",
     "iam:ListOpenIDConnectProviders",
     "lambda:GetAccountSettings",
+    "rds:DescribeDBSnapshots",
     "rds:DescribeOrderableDBInstanceOptions",
 }
 
