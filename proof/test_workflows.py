@@ -84,6 +84,15 @@ def test_a_pull_request_is_checked_as_at_home_and_holds_no_credentials() -> None
     assert "secrets." not in text
 
 
+def test_each_job_that_asks_for_the_history_has_it() -> None:
+    """`make check` reads the commits since the base, and `make data` deploys version 0.1 from its commit."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text())["jobs"]
+    whole = [
+        name for name, job in jobs.items() if any(step.get("with", {}).get("fetch-depth") == 0 for step in job["steps"])
+    ]
+    assert whole == ["check", "weekly"]
+
+
 def test_a_deploy_stores_no_key_and_goes_to_the_environment_of_the_input_from_the_default_branch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
