@@ -119,6 +119,12 @@ def test_a_lost_table_comes_back(cloud: LocalCloud) -> None:
     after = instances.execute(cloud, "dev-demoapp", "SELECT * FROM devDB.note ORDER BY id")
     assert after == before
     _say(f"restored a snapshot into a copy, and a dropped table from it: {len(after)} rows, as before")
+    make, *back = restore.splitlines()
+    _run(cloud, make.replace("before-change", "latest"))
+    instances.execute(cloud, "dev-demoapp", "DROP TABLE devDB.note")
+    _run(cloud, "\n".join(back))
+    assert instances.execute(cloud, "dev-demoapp", "SELECT * FROM devDB.note ORDER BY id") == before
+    _say(f"the latest time into a copy, and a table dropped since from it: {len(before)} rows, as before")
     assert [each["text"] for each in _invoke(cloud, {"latest": 10})["notes"]] == ["three", "two", "one"]
     _say("the function answers from it")
 
