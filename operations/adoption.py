@@ -6,13 +6,15 @@ It only reads: RDS's description of the instance, and its catalogue, as its mast
 import argparse
 import getpass
 import re
+import ssl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from botocore.exceptions import ClientError
+import pymysql
+from botocore.exceptions import BotoCoreError, ClientError
 
 from app import lasting_settings
 from operations import aws
@@ -98,8 +100,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--authorities", type=Path, default=ROOT_CERTIFICATES)
     parser.add_argument("--tunnel", type=int, default=0, help="this machine's port that leads to the instance")
     given = parser.parse_args(arguments)
-    session = aws.session()
     try:
+        session = aws.session()
         settings = lasting_settings(given.env)
         described = session.client("rds").describe_db_instances(DBInstanceIdentifier=given.instance)
         (instance,) = described["DBInstances"]
@@ -112,7 +114,7 @@ def main(arguments: Sequence[str]) -> None:
         )
         with closing(connect(instance, user, None, given.authorities, given.tunnel)) as connection:
             faults += catalogue_faults(connection, settings, ROOT / "migrations")
-    except (ClientError, DatabaseError, SettingsError) as error:
+    except (DatabaseError, SettingsError, ClientError, BotoCoreError, pymysql.Error, ssl.SSLError) as error:
         sys.exit(f"{error}")
     if faults:
         sys.exit(

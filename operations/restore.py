@@ -6,18 +6,21 @@ password that RDS keeps; `--table` copies a table; `--delete` deletes the copy.
 
 import argparse
 import re
+import ssl
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+import pymysql
 import pymysql.cursors
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from app import lasting_settings
 from operations import aws
 from operations.databases import ROOT_CERTIFICATES, DatabaseError, connect, credentials, quoted, rows_of
+from operations.verify.database import HEALTHY
 from operations.waiting import wait_until
 from stacks.settings import Settings, SettingsError
 
@@ -80,17 +83,13 @@ class Restore:
         else:
             names = {"DBSnapshotIdentifier": source, "DBInstanceIdentifier": self.copy_name}
             self._rds.restore_db_instance_from_db_snapshot(**given | names)
-        self._wait("available")
+        self._wait(self._is_healthy)
         # RDS takes it in a restore of Oracle alone.
         # https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_RestoreDBInstanceFromDBSnapshot.html
         key = self.instance["MasterUserSecret"].get("KmsKeyId")
-        self._rds.modify_db_instance(
-            DBInstanceIdentifier=self.copy_name,
-            ManageMasterUserPassword=True,
-            ApplyImmediately=True,
-            **({"MasterUserSecretKmsKeyId": key} if key else {}),
-        )
-        self._wait("available", has_secret=True)
+        wanted = {"ManageMasterUserPassword": True} | ({"MasterUserSecretKmsKeyId": key} if key else {})
+        self._wait(lambda: self._is_modified(**wanted))
+        self._wait(lambda: self._is_healthy() and self._secret_status() == "active")
 
     def copy_table(
         self, table: str, authorities: Path = ROOT_CERTIFICATES, tunnels: Sequence[int] = (0, 0)
@@ -139,14 +138,26 @@ class Restore:
         found: list[Mapping[str, Any]] = self._rds.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
         return found[0]
 
-    def _wait(self, status: str, *, has_secret: bool = False) -> None:
-        def holds() -> bool:
-            copy = self._described(self.copy_name)
-            is_kept = copy.get("MasterUserSecret", {}).get("SecretStatus") == "active"
-            return copy["DBInstanceStatus"] == status and (is_kept or not has_secret)
+    def _is_healthy(self) -> bool:
+        return self._described(self.copy_name)["DBInstanceStatus"] in HEALTHY
 
+    def _secret_status(self) -> str:
+        return str(self._described(self.copy_name).get("MasterUserSecret", {}).get("SecretStatus", ""))
+
+    def _is_modified(self, **wanted: Any) -> bool:
+        """Ask for a change at once; return whether RDS takes it in this state, as during a backup it does not."""
+        try:
+            self._rds.modify_db_instance(DBInstanceIdentifier=self.copy_name, ApplyImmediately=True, **wanted)
+        except ClientError as error:
+            if not aws.is_a(error, "InvalidDBInstanceState"):
+                raise
+            return False
+        return True
+
+    def _wait(self, holds: Callable[[], bool]) -> None:
         if not wait_until(holds, HOUR, self._pause):
-            raise DatabaseError(f"{self.copy_name}: not {status} after an hour: look at its events in RDS")
+            status = self._described(self.copy_name)["DBInstanceStatus"]
+            raise DatabaseError(f"{self.copy_name}: {status} after an hour: look at its events in RDS")
 
 
 def _copy(source: Any, target: Any, table: str, name: str) -> int:
@@ -204,7 +215,7 @@ def main(arguments: Sequence[str]) -> None:
         if given.delete:
             restore.delete()
             print(f"deleted {restore.copy_name}")
-    except (DatabaseError, SettingsError, ClientError) as error:
+    except (DatabaseError, SettingsError, ClientError, BotoCoreError, pymysql.Error, ssl.SSLError) as error:
         sys.exit(f"{error}")
 
 

@@ -9,8 +9,11 @@ from operations.verify.deployed import Deployed
 from operations.verify.report import CheckFailedError, check, expect
 from stacks.constructs.serving_monitoring import ROTATION_GRACE_DAYS
 
-HEALTHY: Final = ("available", "backing-up", "configuring-enhanced-monitoring", "storage-optimization")
-"""States in which the instance serves, for hours or a day.
+HEALTHY: Final = (
+    *("available", "backing-up", "configuring-enhanced-monitoring"),
+    *("storage-initialization", "storage-optimization"),
+)
+"""States in which the instance serves, for hours or a day; after a restore it loads its storage.
 
 https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html
 """

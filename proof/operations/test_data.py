@@ -1,19 +1,23 @@
 """A snapshot that would lose data, or stop a deploy, is named before; a restore brings a table back; adoption."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, WaiterError
 
 from app import lasting_settings, templates
 from local.cloud import LocalCloud
 from local.tests.fixtures import local_cloud
-from local.tests.instances import FRESH, deploy, execute, instance
+from local.tests.instances import FRESH, deploy, execute, instance, log_in, master
 from operations import adoption, snapshots
-from operations.databases import DatabaseError
+from operations import restore as restoring
+from operations.commands import ROOT
+from operations.databases import DatabaseError, credentials, rows_of
 from operations.restore import Restore
 from stacks.settings import from_context
 
@@ -249,3 +253,138 @@ def test_what_rds_says_of_an_instance_must_be_what_the_settings_say(described: d
     assert [*adoption.described_faults(settings, OWN)] == []
     (fault,) = adoption.described_faults(settings, OWN | described)
     assert said in fault
+
+
+@pytest.mark.parametrize(
+    ("there", "context", "said"),
+    [
+        ("SELECT 1", {"database_name": "lost"}, "database_name=lost: there is none; there are devDB"),
+        ("CREATE TABLE devDB.visit (at INT) ENGINE = MyISAM", {}, "table visit: of MyISAM"),
+        ("CREATE TABLE migrations_history.other (id INT)", {}, "database migrations_history: not the migrations' hist"),
+        ("CREATE USER demoapp_clone", {}, "user demoapp_clone: the rotation would take it over"),
+        ("CREATE DATABASE migrations_rehearsal", {}, "database migrations_rehearsal: the migration function drops it"),
+        ("CREATE TABLE devDB.note (id INT)", {}, "0001_create_note.sql: makes note, which is there"),
+    ],
+)
+def test_what_the_functions_would_stop_at_in_a_database_is_named(
+    cloud: LocalCloud, there: str, context: dict[str, str], said: str
+) -> None:
+    user, settings = master(cloud, "dev-demoapp"), from_context(context)
+    made = ("DATABASE migrations_history", "DATABASE migrations_rehearsal", "TABLE devDB.visit", "TABLE devDB.note")
+    with closing(log_in(cloud, "dev-demoapp", user["username"], user["password"])) as connection:
+        assert [*adoption.catalogue_faults(connection, DEV, ROOT / "migrations")] == []
+        try:
+            if "history" in there:
+                rows_of(connection, "CREATE DATABASE migrations_history")
+            rows_of(connection, there)
+            (fault,) = adoption.catalogue_faults(connection, settings, ROOT / "migrations")
+        finally:
+            for kind, name in (each.split() for each in (*made, "USER demoapp_clone")):
+                rows_of(connection, f"DROP {kind} IF EXISTS {name}")
+    assert said in fault
+
+
+def test_a_password_that_rds_does_not_keep_is_named_with_the_command_that_has_it_kept() -> None:
+    with pytest.raises(DatabaseError, match=r"^shop: RDS does not keep its master's password: aws rds modify-db-inst"):
+        credentials(None, {"DBInstanceIdentifier": "shop"})
+
+
+@pytest.mark.parametrize("status", ["available", "storage-initialization"])
+def test_a_copy_that_loads_its_blocks_still_is_ready(
+    cloud: LocalCloud, restore: Restore, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """RDS takes no change in some of these states: it is asked again."""
+    described, modify = restore._described, restore._rds.modify_db_instance
+    invalid = ClientError({"Error": {"Code": "InvalidDBInstanceState"}}, "ModifyDBInstance")
+    refusals = [invalid]
+
+    def refused_once(**given: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        modify(**given)
+
+    monkeypatch.setattr(restore, "_described", lambda name: {**described(name), "DBInstanceStatus": status})
+    monkeypatch.setattr(restore._rds, "modify_db_instance", refused_once)
+    restore.make("kept")
+    assert instance(cloud, restore.copy_name)["MasterUserSecret"]["SecretStatus"] == "active"
+
+
+def test_a_copy_that_is_not_ready_after_an_hour_is_named(
+    cloud: LocalCloud, restore: Restore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = restore._described
+    monkeypatch.setattr(restoring, "HOUR", 0)
+    monkeypatch.setattr(restore, "_described", lambda name: {**described(name), "DBInstanceStatus": "failed"})
+    with pytest.raises(DatabaseError, match="dev-demoapp-restored: failed after an hour: look at its events in RDS"):
+        restore.make("kept")
+
+
+def test_a_restore_says_what_to_ask_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        restoring.main(["dev"])
+    assert "say what: FROM=latest, TABLE=note or DELETE=yes" in capsys.readouterr().err
+
+
+Command = Callable[..., None]
+COMMANDS: dict[str, Command] = {
+    "restore": lambda *options: restoring.main(["dev", "--table", "orders", *options]),
+    "adoption": lambda *options: adoption.main(["dev", "dev-demoapp", *options]),
+}
+
+
+@pytest.fixture(params=COMMANDS)
+def command(request: pytest.FixtureRequest, cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`make restore` of a table, as if the database were its own copy, or `make adoption`."""
+    for name, value in cloud.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Restore, "_described", lambda *_: instance(cloud, "dev-demoapp"))
+    return COMMANDS[request.param]
+
+
+def _said(command: Command, *options: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        command(*options)
+    sentence = ended.value.code
+    assert isinstance(sentence, str)  # Printed, with status 1.
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_a_profile_that_is_not_there_is_one_sentence(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobodys")
+    assert _said(command) == "The config profile (nobodys) could not be found"
+
+
+def test_no_answer_of_aws_is_one_sentence(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    assert "Could not connect to the endpoint URL" in _said(command)
+
+
+def test_a_refused_login_is_one_sentence_without_the_password(
+    cloud: LocalCloud, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in (restoring, adoption):
+        monkeypatch.setattr(each, "credentials", lambda *_: ("myadmin", "Not-the-password-1"))
+    sentence = _said(command, "--authorities", str(_authorities(cloud)))
+    assert "Access denied for user 'myadmin'" in sentence
+    assert "Not-the-password-1" not in sentence
+
+
+def test_a_certificate_that_does_not_verify_is_one_sentence(command: Command) -> None:
+    assert "CERTIFICATE_VERIFY_FAILED" in _said(command)
+
+
+def test_authorities_that_are_none_are_one_sentence(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    assert "no certificate" in _said(command, "--authorities", str(tmp_path / "empty.pem"))
+
+
+@pytest.mark.parametrize("command", ["restore"], indirect=True)
+def test_the_end_of_a_wait_is_one_sentence(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Restore) -> None:
+        raise WaiterError("DBInstanceDeleted", "Max attempts exceeded", {})
+
+    monkeypatch.setattr(Restore, "delete", fail)
+    monkeypatch.setattr(Restore, "copy_table", lambda *_: ("orders", 2))
+    assert _said(command, "--delete") == "Waiter DBInstanceDeleted failed: Max attempts exceeded"
