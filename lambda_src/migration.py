@@ -229,6 +229,7 @@ class Migrator:
         is_shown = self._schema() == before and self._takes(sql)
         schema = self._schema()
         self._database.rows(f"USE `{database}`")
+        self._database.rows("SET foreign_key_checks = 1")
         return schema if is_shown else None
 
     def _takes(self, sql: str) -> bool:

@@ -233,6 +233,18 @@ def test_views_that_read_views_are_no_obstacle_to_a_proof(
     assert migrate()["applied"] == ["0005_two.sql"]
 
 
+def test_after_a_proof_the_next_files_are_applied_with_foreign_keys_checked(
+    server: Server, folder: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = "CREATE TABLE two (one INT, FOREIGN KEY (one) REFERENCES one (id))"
+    (folder / "0002_two.sql").write_text(two)
+    _interrupted(migrate, monkeypatch, after=two)
+    (folder / "0003_row.sql").write_text("INSERT INTO two VALUES (7)")
+    with pytest.raises(MigrationError, match=r"^0003_row\.sql: MySQL error 1452"):
+        migrate()
+    assert _history(server)[1:] == [(2, "0002_two.sql", None, 1), (3, "0003_row.sql", 1452, 0)]
+
+
 @pytest.mark.parametrize(
     ("by_hand", "named"),
     [
