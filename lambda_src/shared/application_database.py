@@ -34,10 +34,11 @@ LEAST: Final = 0.5
 """Seconds without which no further try begins."""
 
 BEGINS: Final = re.compile(
-    r"(?:\s|/\*.*?\*/|(?:--|#)[^\n]*\n)*(?:BEGIN|START\s+TRANSACTION|(?:COMMIT|ROLLBACK).*\sCHAIN)\b",
+    r"(?:\s|/\*(?!M?!)(?:[^*]|\*(?!/))*\*/|(?:--|#)[^\n]*\n)*"
+    r"(?:/\*M?!|BEGIN\b|START\b.*\bTRANSACTION\b|(?:COMMIT|ROLLBACK)\b.*\bCHAIN\b|SET\b.*\bcompletion_type\b)",
     re.IGNORECASE | re.DOTALL,
 )
-"""Statements that store or drop what came before them and begin anew, which the server's status does not show."""
+"""What stores or drops what came before and begins anew, or may: the status does not show it. `/*!` is run, not read."""
 
 Timed = Callable[[str], AbstractContextManager[None]]
 
