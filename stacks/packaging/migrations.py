@@ -23,6 +23,13 @@ OBJECTS: Final = {
     "ANALYZE": ("TABLE", "TABLES"),
 }
 """The definitions that are taken, by their first word."""
+ENGINES: Final = frozenset(
+    {"MYISAM", "MEMORY", "HEAP", "CSV", "ARCHIVE", "BLACKHOLE", "MERGE", "MRG_MYISAM", "FEDERATED", "NDB", "NDBCLUSTER"}
+)
+"""The other engines, in a clause without `=`, where ENGINE may be a column's name too.
+
+https://dev.mysql.com/doc/refman/8.4/en/storage-engines.html
+"""
 WITHOUT_A_TRACE: Final = frozenset({"TRUNCATE", "EXCHANGE", "ANALYZE", "CHECK", "OPTIMIZE", "REBUILD", "REPAIR"})
 RDS: Final = (
     "RDS logs in binary form and has no SUPER, so that it asks for log_bin_trust_function_creators "
@@ -116,6 +123,8 @@ def _check_statement(found: Sequence[Token]) -> None:
 def _check_kind(statement: Sequence[Token]) -> None:
     """Refuse what is neither a change of data nor a definition of a table, an index or a view."""
     first, *rest = statement
+    if first.word == "WITH":
+        _check_with(statement)
     if first.word in DATA:
         return
     if first.word not in OBJECTS:
@@ -135,6 +144,18 @@ def _check_kind(statement: Sequence[Token]) -> None:
         _check_names(rest)
 
 
+def _check_with(statement: Sequence[Token]) -> None:
+    """Refuse a query: the statement begins with the first of these words that is outside of all parentheses."""
+    depth = 0
+    for each in statement:
+        depth += (each.text == "(") - (each.text == ")")
+        if not depth and each.word in ("UPDATE", "DELETE"):
+            return
+        if not depth and each.word in ("SELECT", "TABLE", "VALUES"):
+            break
+    raise TextError(each.line, REASONS["SELECT"])
+
+
 def _check_view(before: Sequence[Token], kind: Token) -> None:
     words = " ".join(each.word for each in before)
     if "SQL SECURITY INVOKER" not in words or "DEFINER" in words:
@@ -150,7 +171,9 @@ def _check_table(rest: Sequence[Token]) -> None:
     depth = 0
     for each, following, after in zip(rest, [*rest[1:], rest[0]], [*rest[2:], rest[0], rest[0]], strict=True):
         depth += (each.text == "(") - (each.text == ")")
-        if each.word == "SELECT":
+        # Reserved words. Without ROW, VALUES is of a partition.
+        is_query = each.word == "SELECT" or (each.word == "TABLE" and each is not rest[0])
+        if is_query or (each.word == "VALUES" and following.word == "ROW"):
             raise TextError(
                 each.line,
                 "rows in a definition, which not every server makes together with it: CREATE TABLE here, and "
@@ -178,6 +201,8 @@ def _check_alteration(rest: Sequence[Token]) -> None:
             )
         if each.word == "ENGINE" and following.text == "=" and len(rest) > index + 2:
             _check_engine(rest[index + 2])
+        elif each.word == "ENGINE" and following.text.strip("'\"`").upper() in ENGINES:
+            _check_engine(following)
 
 
 def _check_names(rest: Sequence[Token]) -> None:
