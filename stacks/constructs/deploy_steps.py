@@ -29,6 +29,10 @@ class DeploySteps(LeastPrivilegeFunction):
             key=key,
             memory_size=256,
             timeout=cdk.Duration.minutes(15),
+            # Lambda runs a function that CloudFormation invoked again when it fails. The repeat would wait for the
+            # migrations' lock, which the first may still hold, and tell CloudFormation FAILED.
+            # https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+            retry_attempts=0,
             # For one step: each waits for the one before.
             reserved_concurrent_executions=1 if settings.reserved_concurrency else None,
             statements=[
@@ -71,7 +75,7 @@ class DeploySteps(LeastPrivilegeFunction):
             "FunctionVersion": version.function_arn,
         }
         step = cdk.CfnResource(scope, name, type=f"Custom::{name.removesuffix('Result')}", properties=properties)
-        step.node.add_dependency(self.own_policy, *of.connections.security_groups)
+        step.node.add_dependency(self, self.own_policy, *of.connections.security_groups)
         if self._last:
             step.node.add_dependency(self._last)
         self._last = step

@@ -22,6 +22,7 @@ class FunctionOptions(TypedDict, total=False):
     memory_size: int
     timeout: cdk.Duration
     reserved_concurrent_executions: int | None
+    retry_attempts: int
     environment: Mapping[str, str]
     current_version_options: lambda_.VersionOptions
     params_and_secrets: lambda_.ParamsAndSecretsLayerVersion

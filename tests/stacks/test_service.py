@@ -300,6 +300,21 @@ def test_the_migrations_come_first_and_then_one_smoke_test_after_the_other(templ
         before = step
 
 
+def test_lambda_itself_repeats_no_step(templates: Templates) -> None:
+    """A repeat would wait for the lock that the first still holds, and tell CloudFormation FAILED.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+    """
+    ((setting, each),) = templates.resources("AWS::Lambda::EventInvokeConfig").items()
+    assert each["Properties"]["FunctionName"]["Ref"][:-8] == "SmokeTest"
+    assert (each["Properties"]["Qualifier"], each["Properties"]["MaximumRetryAttempts"]) == ("$LATEST", 0)
+    for step in (
+        *templates.resources("Custom::SmokeTest").values(),
+        *templates.resources("Custom::Migration").values(),
+    ):
+        assert setting in step["DependsOn"]
+
+
 def test_the_steps_wait_for_the_functions_security_group_rules(templates: Templates) -> None:
     steps = {**templates.resources("Custom::SmokeTest"), **templates.resources("Custom::Migration")}.values()
     ways = [
