@@ -1,5 +1,6 @@
 """The application on a real server: the twin of tests/lambda_src/test_application.py."""
 
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -95,6 +96,16 @@ def test_the_health_event_is_answered_by_the_frame_and_by_the_applications_check
     assert answer == {"database": "dev_DB", "schemaVersion": application.SCHEMA, "tlsVersion": "TLSv1.3", "check": 0}
 
 
+def test_a_caller_of_a_function_url_cannot_send_the_health_event(
+    function: Frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text stands in the event's body (https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html)."""
+    monkeypatch.setattr(application, "answer", lambda event, *_: event["body"])
+    request = {"http": {"method": "POST", "path": "/"}, "domainName": "abc.lambda-url.us-east-1.on.aws"}
+    event = {"version": "2.0", "requestContext": request, "body": json.dumps(HEALTH), "isBase64Encoded": False}
+    assert function.handle(event, Context()) == json.dumps(HEALTH)
+
+
 def test_an_application_without_a_check_is_healthy_when_the_database_answers(
     function: Frame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +154,22 @@ COLUMNS: dict[str, tuple[str, Any]] = {
     "BOOLEAN": ("TRUE", 1),
     "CHAR(36)": ("'00000000-0000-0000-0000-000000000001'", "00000000-0000-0000-0000-000000000001"),
 }
+
+
+ZERO = {"DATE": "0000-00-00", "DATETIME": "0000-00-00 00:00:00", "TIMESTAMP": "0000-00-00 00:00:00"}
+
+
+@pytest.mark.parametrize("kind", ZERO)
+def test_a_zero_date_is_answered_as_mysqls_text(
+    server: Server, function: Frame, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "answer", lambda _, __, ___, database: database.rows("SELECT a FROM typed"))
+    make = f"CREATE TABLE typed (a {kind})"
+    server.execute(f"USE {server.database}", "SET sql_mode = ''", make, "INSERT INTO typed VALUES (0)")
+    try:
+        assert function.handle({}, Context()) == [[ZERO[kind]]]
+    finally:
+        server.execute(f"DROP TABLE {server.database}.typed")
 
 
 @pytest.mark.parametrize("kind", COLUMNS)

@@ -5,7 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import time as clock
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 
 from local.tests.functions import Server
+from operations.waiting import wait_until
 from shared import application_database, database, keys
-from shared.application_database import SESSION, ApplicationDatabase, Transaction
+from shared.application_database import BEGINS, SESSION, ApplicationDatabase, Transaction
 from shared.credentials import Credentials
 from shared.database import Database
 from shared.deadline import Deadline
@@ -85,6 +87,23 @@ def test_a_read_returns_all_rows_and_none_found_is_an_answer(make: Make) -> None
     assert mine.row("SELECT id FROM entry") is None
     assert mine.row("SELECT 7, '%'") == (7, "%")
     assert mine.row("SELECT 'abc' LIKE 'a%%', %(value)s", {"value": 1}) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (None, None),
+        (True, 1),
+        (0.1, 0.1),
+        (b"\0'\xff", b"\0'\xff"),
+        (date(2026, 1, 31), "2026-01-31"),
+        (clock(12, 30, 0, 500_000), "12:30:00.500000"),
+        (-timedelta(days=1, hours=12, minutes=30), "-36:30:00"),
+    ],
+)
+def test_a_value_is_bound_as_its_type_is(make: Make, value: object, read: object) -> None:
+    """What the server has no type for in a SELECT comes back as text."""
+    assert make().row("SELECT %s", (value,)) == (read,)
 
 
 def test_a_write_outside_a_transaction_is_refused_by_the_server(server: Server, make: Make) -> None:
@@ -209,7 +228,17 @@ def test_a_statement_with_rows_that_ends_the_transaction_is_noticed_at_once(serv
 
 
 @pytest.mark.parametrize(
-    "statement", ["BEGIN", " start  transaction", "/* x */ -- y\n#z\nCOMMIT AND CHAIN", "ROLLBACK WORK\nAND CHAIN"]
+    "statement",
+    [
+        "BEGIN",
+        " start  transaction",
+        "/* x */ -- y\n#z\nCOMMIT AND CHAIN",
+        "ROLLBACK WORK\nAND CHAIN",
+        "/* x *//*!50000 START TRANSACTION */",
+        "START/**/TRANSACTION",
+        "COMMIT AND/**/CHAIN",
+        "SET @a = 1, @@session.completion_type=1",
+    ],
 )
 def test_a_transaction_within_a_transaction_is_refused(server: Server, make: Make, statement: str) -> None:
     def work(transaction: Transaction) -> None:
@@ -219,6 +248,23 @@ def test_a_transaction_within_a_transaction_is_refused(server: Server, make: Mak
     with pytest.raises(QueryFailedError, match="within a transaction"):
         make().transaction(work)
     assert _texts(server) == []
+
+
+def test_what_begins_no_transaction_is_run(server: Server, make: Make) -> None:
+    def work(transaction: Transaction) -> object:
+        transaction.execute("/* BEGIN */ SET @transaction = 'START TRANSACTION'")
+        transaction.execute("/**/ INSERT INTO entry (text) VALUES ('BEGIN')")
+        return transaction.row("SELECT @transaction /*! , 1 */")
+
+    assert make().transaction(work) == ("START TRANSACTION", 1)
+    assert _texts(server) == ["BEGIN"]
+
+
+def test_a_statement_with_many_comments_is_read_in_linear_time() -> None:
+    for begin in ("/**/" * 40_000, "/*" * 40_000, "-- x\n" * 40_000, "/* * " * 40_000, "COMMIT " + "CHAI " * 40_000):
+        started = time.process_time()
+        assert not BEGINS.match(begin + "UPDATE")
+        assert time.process_time() - started < 1
 
 
 def test_inside_a_transaction_the_other_reads_and_transactions_are_refused(server: Server, make: Make) -> None:
@@ -492,7 +538,11 @@ def test_four_callers_at_once_get_one_answer(server: Server, make: Make) -> None
     assert _texts(server) == ["a"]
 
 
-def test_when_the_first_of_several_callers_fails_another_takes_its_place(server: Server, make: Make) -> None:
+def test_when_the_first_of_several_callers_fails_another_takes_its_place(
+    server: Server, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that wait for its key get shared locks together, and each then waits for the others: a deadlock."""
+    caplog.set_level(logging.WARNING)
     answers: list[object] = []
     runs = []
 
@@ -500,8 +550,9 @@ def test_when_the_first_of_several_callers_fails_another_takes_its_place(server:
         runs.append(1)
         is_first = len(runs) == 1
         number = transaction.execute(INSERT, (f"run {len(runs)}",))[1]
-        time.sleep(0.3)
         if is_first:
+            waiting = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+            assert wait_until(lambda: len(server.execute(waiting)) == 3, 20)
             raise ValueError("no")
         return number
 
@@ -520,6 +571,8 @@ def test_when_the_first_of_several_callers_fails_another_takes_its_place(server:
     assert text != "run 1"
     assert answers.count(None) == 1
     assert len(set(answers)) == 2
+    errnos = {vars(record)["errno"] for record in caplog.records if record.getMessage() == "transaction.failed"}
+    assert 1213 in errnos
 
 
 def test_a_key_whose_work_was_cut_in_half_is_never_done_again(server: Server, make: Make) -> None:
