@@ -38,7 +38,7 @@ BEGINS: Final = re.compile(
     r"(?:/\*M?!|BEGIN\b|START\b.*\bTRANSACTION\b|(?:COMMIT|ROLLBACK)\b.*\bCHAIN\b|SET\b.*\bcompletion_type\b)",
     re.IGNORECASE | re.DOTALL,
 )
-"""What stores or drops what came before and begins anew, or may: the status does not show it. `/*!` is run, not read."""
+"""What stores or drops what came before and begins anew, or may: no status shows it. The server runs what is in /*!."""
 
 Timed = Callable[[str], AbstractContextManager[None]]
 
