@@ -473,6 +473,12 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         TRANSACTIONS,
     ),
     "a transaction begins within another": (ADB, "if BEGINS.match(sql):", "if False:", TRANSACTIONS),
+    "a connection is replaced between two statements": (
+        "shared/database.py",
+        "        if self._connection is None:\n",
+        "        if not self.is_connected:\n",
+        TRANSACTIONS,
+    ),
     "the server waits for a lock longer than the statement": (
         ADB,
         "LOCK_WAIT: Final = 1",
