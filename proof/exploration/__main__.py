@@ -7,9 +7,7 @@ from typing import Final
 
 from proof.exploration import migrations, rotations
 
-HEAD: Final = (
-    "| explored | schedules | left out as equal, with all that follow | run | seconds |\n|---|--:|---|--:|--:|"
-)
+HEAD: Final = "| explored | known | left out as equal, with all that follow | run | seconds |\n|---|--:|---|--:|--:|"
 
 
 def explore_all(*, whole: bool, only: str, fewest: int) -> bool:

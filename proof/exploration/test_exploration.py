@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,9 @@ def _explore(sources: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_no_schedule_records_what_is_not_there_changes_data_twice_or_refuses_a_login() -> None:
+    started = time.monotonic()
     explored = _explore(ROOT / "lambda_src")
-    print(explored.stdout)
+    print(f"{explored.stdout}{time.monotonic() - started:.0f} seconds")
     assert explored.returncode == 0, explored.stdout + explored.stderr[-2000:]
 
 
