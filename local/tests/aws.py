@@ -78,13 +78,18 @@ class AWS:
             return result
 
     def GetParameter(self, request: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802
-        name = request["Name"]
+        name, colon, version = request["Name"].partition(":")
         if name not in self.parameters:
             raise AWSError("ParameterNotFound")
-        return {"Parameter": {"Name": name, "Type": "String", "Value": self.parameters[name], "Version": 1}}
+        if version not in ("", "3"):
+            raise AWSError("ParameterVersionNotFound")
+        parameter = {"Name": name, "Type": "String", "Value": self.parameters[name], "Version": 3}
+        return {"Parameter": parameter | ({"Selector": colon + version} if version else {})}
 
     def GetSecretValue(self, request: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802
-        versions = self._versions(request)
+        # A partial ARN lacks the hyphen and the six random characters.
+        secret_id = next((each for each in self.secrets if each[:-7] == request["SecretId"]), request["SecretId"])
+        versions = self._versions({"SecretId": secret_id})
         stage = request.get("VersionStage")
         wanted = request.get("VersionId")
         for token, version in versions.items():
@@ -94,8 +99,8 @@ class AWS:
                 if version["SecretString"] is None:
                     break
                 return {
-                    "ARN": request["SecretId"],
-                    "Name": request["SecretId"],
+                    "ARN": secret_id,
+                    "Name": secret_id.rpartition(":")[2][:-7],
                     "VersionId": token,
                     "CreatedDate": CREATED,
                     "SecretString": version["SecretString"],

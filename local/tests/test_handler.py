@@ -97,6 +97,17 @@ def test_both_values_are_asked_of_the_extension_each_time_and_of_aws_once(
     assert aws.calls == {"GetParameter": 1, "GetSecretValue": 1}
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("CREDS_PATH", SECRET_ID[:-7]), ("APP_CONFIG_PATH", "demoApp/app_config:3")]
+)
+def test_a_partial_arn_and_a_parameters_version_are_answered(
+    rotate: Rotate, environment: Environment, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    rotate()
+    monkeypatch.setenv(variable, value)
+    assert environment().handle({}, Context())["database"] == "dev_DB"
+
+
 def test_one_connection_serves_all_invocations(
     server: Server, rotate: Rotate, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
