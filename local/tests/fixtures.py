@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +36,7 @@ from local.tests.functions import (
 )
 from operations import commands
 from operations.commands import LOCAL, ROOT
+from operations.waiting import wait_until
 from shared.frame import Frame
 
 ASSEMBLIES = LOCAL / f"test-assemblies-{os.getppid() if 'PYTEST_XDIST_WORKER' in os.environ else os.getpid()}"
@@ -217,7 +217,7 @@ def invoke(cloud: LocalCloud, outputs: dict[str, str]) -> Callable[..., dict[str
 def wait_for_rotation(cloud: LocalCloud, secret_id: str) -> None:
     """Until the pending version is the current one."""
     secrets = cloud.client("secretsmanager")
-    give_up = time.monotonic() + 20
-    while ["AWSPENDING"] in secrets.describe_secret(SecretId=secret_id)["VersionIdsToStages"].values():
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
+    pending = ["AWSPENDING"]
+    assert wait_until(
+        lambda: pending not in secrets.describe_secret(SecretId=secret_id)["VersionIdsToStages"].values(), 20
+    )

@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from local.cloud import CloudError, LocalCloud
 from local.tests.fixtures import assembly, local_cloud
 from operations.aws import invoke
 from operations.commands import ROOT, environment
+from operations.waiting import wait_until
 from proof.conftest import copied
 
 pytestmark = pytest.mark.changes
@@ -91,10 +91,7 @@ def _run(cloud: LocalCloud, commands: str) -> None:
 
 
 def _wait_for_status(cloud: LocalCloud, env: str, stack: str, status: str) -> None:
-    give_up = time.monotonic() + 60
-    while _status(cloud, env, stack) != status:
-        assert time.monotonic() < give_up, _status(cloud, env, stack)
-        time.sleep(0.2)
+    assert wait_until(lambda: _status(cloud, env, stack) == status, 60, 0.2), _status(cloud, env, stack)
 
 
 def _status(cloud: LocalCloud, env: str, stack: str) -> str:

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import local.tests  # noqa: F401 - sets the variables that the functions read wh
 from local.tests.fixtures import started_server
 from local.tests.functions import Server
 from migration import MigrationError, Migrator
+from operations.waiting import wait_until
 from proof.exploration.scheduler import Explored, Point, Run, Schedule, Scheduler, by_hand, explore
 from shared import schema
 from shared.environment import MigrationEnvironment
@@ -71,6 +71,10 @@ KINDS: Final = (
     "ALTER TABLE one RENAME COLUMN n TO number",
     "ALTER TABLE one ADD CHECK (n > 0)",
     "ALTER TABLE one DROP PRIMARY KEY",
+    "ALTER TABLE one DROP PRIMARY KEY, ADD PRIMARY KEY (n)",
+    "ALTER TABLE one RENAME INDEX ns TO numbers",
+    "ALTER TABLE one CONVERT TO CHARACTER SET latin1",
+    "ALTER TABLE one ADD COLUMN two INT GENERATED ALWAYS AS (n * 2) STORED",
     "ALTER TABLE one CHANGE n number BIGINT",
     "ALTER TABLE one ALTER n SET DEFAULT 1",
     "ALTER TABLE one COMMENT = 'x'",
@@ -91,7 +95,7 @@ KINDS: Final = (
 )
 """The other kinds of statement; with every cut, and no switch."""
 BEFORE_KINDS: Final = (
-    ONE,
+    "CREATE TABLE one (id INT PRIMARY KEY, n INT, INDEX ns (n))",
     "INSERT INTO one VALUES (1, 100)",
     "CREATE TABLE parent (id INT PRIMARY KEY, text INT, INDEX texts (text))",
     "INSERT INTO parent VALUES (100, 1)",
@@ -163,10 +167,8 @@ class Migrations:
 
     def _settle(self) -> None:
         """Wait for the statements that go on in the server without their clients."""
-        give_up = time.monotonic() + 30
-        while self._execute("SELECT 1 FROM information_schema.processlist WHERE user = 'notesapp_schema'"):
-            assert time.monotonic() < give_up
-            time.sleep(0.002)
+        left = "SELECT 1 FROM information_schema.processlist WHERE user = 'notesapp_schema'"
+        assert wait_until(lambda: not self._execute(left), 30, 0.002)
 
     def _reset(self, scenario: Scenario) -> None:
         self._execute(

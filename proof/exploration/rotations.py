@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from local.tests.functions import (
     rotation_variables,
     start_rotation,
 )
+from operations.waiting import wait_until
 from proof.exploration.scheduler import (
     AFTER,
     BEFORE,
@@ -224,10 +224,8 @@ class Rotations:
 
     def _settle(self) -> None:
         """Wait for the statements that go on in the server without their clients."""
-        give_up = time.monotonic() + 30
-        while self._execute("SELECT 1 FROM information_schema.processlist WHERE user = 'myadmin'"):
-            assert time.monotonic() < give_up
-            time.sleep(0.002)
+        left = "SELECT 1 FROM information_schema.processlist WHERE user = 'myadmin'"
+        assert wait_until(lambda: not self._execute(left), 30, 0.002)
 
     @contextmanager
     def _hold(self) -> Iterator[Callable[[int], bool]]:

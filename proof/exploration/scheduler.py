@@ -12,6 +12,7 @@ from unittest import mock
 
 import pymysql
 
+from operations.waiting import wait_until
 from shared.database import Database
 from shared.errors import DependencyUnavailableError
 
@@ -240,10 +241,8 @@ class Scheduler:
             with connection.cursor() as cursor:
                 sent = cursor.mogrify(sql, args or None)
             connection._execute_command(3, sent)  # type: ignore[attr-defined]  # COM_QUERY; no answer is read.
-            give_up = time.monotonic() + 0.5
             session = connection.server_thread_id[0]  # type: ignore[attr-defined]
-            while not is_held(session) and time.monotonic() < give_up:
-                time.sleep(0.002)
+            wait_until(lambda: is_held(session), 0.5, 0.002)
             database.close()
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import application
 from local.tests.functions import Context, Server
+from operations.waiting import wait_until
 from proof.testbed.fault_servers import (
     Interruption,
     cut_after,
@@ -108,10 +109,8 @@ def _stored(harness: Harness, *frames: Frame) -> Counter[str]:
     """How often each note is in the table, when no session is left that may still commit one."""
     for frame in (harness.frame, *frames):
         frame._database.close()
-    give_up = time.monotonic() + 10
-    while harness.server.execute(f"SELECT id FROM information_schema.processlist WHERE user = '{USER}'"):
-        assert time.monotonic() < give_up
-        time.sleep(0.005)
+    left = f"SELECT id FROM information_schema.processlist WHERE user = '{USER}'"
+    assert wait_until(lambda: not harness.server.execute(left), 10, 0.005)
     return Counter(text for (text,) in harness.server.execute(f"SELECT text FROM {harness.server.database}.note"))
 
 
