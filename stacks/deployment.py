@@ -28,8 +28,8 @@ DESCRIBE: Final[Mapping[str, str]] = {
     " ListOpenIDConnectProviders ListRolePolicies SimulatePrincipalPolicy",
     "kms": "DescribeKey GetKeyPolicy GetKeyRotationStatus ListResourceTags",
     "lambda": "GetAccountSettings GetAlias GetFunctionCodeSigningConfig GetFunctionConcurrency"
-    " GetFunctionConfiguration GetFunctionRecursionConfig GetFunctionScalingConfig GetPolicy"
-    " GetProvisionedConcurrencyConfig GetRuntimeManagementConfig ListFunctionUrlConfigs",
+    " GetFunctionConfiguration GetFunctionEventInvokeConfig GetFunctionRecursionConfig GetFunctionScalingConfig"
+    " GetPolicy GetProvisionedConcurrencyConfig GetRuntimeManagementConfig ListFunctionUrlConfigs",
     "logs": "DescribeIndexPolicies DescribeLogGroups DescribeMetricFilters DescribeResourcePolicies"
     " GetDataProtectionPolicy ListTagsForResource",
     "rds": "DescribeDBInstances DescribeDBMajorEngineVersions DescribeDBParameterGroups DescribeDBParameters"
