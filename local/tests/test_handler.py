@@ -98,7 +98,7 @@ def test_both_values_are_asked_of_the_extension_each_time_and_of_aws_once(
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("CREDS_PATH", SECRET_ID[:-7]), ("APP_CONFIG_PATH", "demoApp/app_config:3")]
+    ("variable", "value"), [("CREDS_PATH", SECRET_ID[:-7]), ("APP_CONFIG_PATH", PARAMETER.removeprefix("/dev/") + ":3")]
 )
 def test_a_partial_arn_and_a_parameters_version_are_answered(
     rotate: Rotate, environment: Environment, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
