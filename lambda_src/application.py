@@ -1,7 +1,7 @@
 """The application: what the function answers. Edit this file first: the rest of lambda_src/ supports it.
 
-An event stores a note, `{"note": "hello"}`, or reads the newest ones, `{"latest": 10}`; any other is answered by
-the sentence of the AWS sample. The frame answers the event `frame.HEALTH` itself.
+An event stores a note, `{"note": "hello"}`, or reads the newest ones, `{"latest": 10}`; any other gets the
+sentence of the AWS sample. The deploy's own event, `frame.HEALTH`, does not come here.
 """
 
 import json
@@ -39,7 +39,7 @@ def answer(event: Any, context: Any, config: dict[str, Any], database: Applicati
 
 
 def check(config: dict[str, Any], database: ApplicationDatabase) -> object:
-    """Return something once the application works: until then, no caller reaches a new version."""
+    """Raise an error while the application does not work: then no caller reaches a new version."""
     return _sentence(config, database)["notes"]
 
 
