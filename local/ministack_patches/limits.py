@@ -3,6 +3,7 @@
 Each refusal can go when ministack has it.
 """
 
+import base64
 import json
 import re
 from typing import Any, Final
@@ -83,7 +84,10 @@ def _invocation_refusal(target: str, headers: dict[str, str], body: bytes, query
 
 
 def _resolve_partial_arn(name: str) -> tuple[str, str | None]:
-    """A partial ARN, `123456789012:function:name`, with or without a qualifier."""
+    """A partial ARN, `123456789012:function:name`, with or without a qualifier.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+    """
     found = _PARTIAL_ARN.fullmatch(name or "")
     resolved: tuple[str, str | None] = _resolve(found[1] if found else name)
     return resolved
@@ -126,13 +130,18 @@ def _name_refusal(data: dict[str, Any]) -> Response | None:
 
 
 def _size_refusal(data: dict[str, Any]) -> Response | None:
-    if len((data.get("SecretString") or "").encode()) <= SECRET:
-        return None
-    message = (
-        "1 validation error detected: Value at 'secretString' failed to satisfy constraint: "
-        f"Member must have length less than or equal to {SECRET}"
-    )
-    return error_response_json("ValidationException", message, 400)
+    sizes = {
+        "secretString": len((data.get("SecretString") or "").encode()),
+        "secretBinary": len(base64.b64decode(data.get("SecretBinary") or "")),
+    }
+    for name, size in sizes.items():
+        if size > SECRET:
+            message = (
+                f"1 validation error detected: Value at '{name}' failed to satisfy constraint: "
+                f"Member must have length less than or equal to {SECRET}"
+            )
+            return error_response_json("ValidationException", message, 400)
+    return None
 
 
 def _get_parameter_or_secret(data: dict[str, Any]) -> Response:

@@ -21,7 +21,7 @@ def name(outputs: dict[str, str]) -> str:
 
 
 @pytest.fixture
-def calls(cloud: LocalCloud, name: str) -> Calls:
+def calls(cloud: LocalCloud, outputs: dict[str, str], name: str) -> Calls:
     """Calls, and the code and a part of the message with which they are refused."""
     functions, parameters, secrets = cloud.client("lambda"), cloud.client("ssm"), cloud.client("secretsmanager")
     not_found = ("ResourceNotFoundException", ":99")
@@ -35,13 +35,19 @@ def calls(cloud: LocalCloud, name: str) -> Calls:
     def parameter(**given: str) -> Callable[[], object]:
         return lambda: parameters.put_parameter(Name=f"/{uuid.uuid4()}", Type="String", **given)
 
-    def secret(secret_name: str, value: str) -> Callable[[], object]:
-        return lambda: secrets.create_secret(Name=secret_name, SecretString=value)
+    def secret(secret_name: str, **value: str | bytes) -> Callable[[], object]:
+        return lambda: secrets.create_secret(Name=secret_name, **value)
+
+    def changed(call: str, **value: str | bytes) -> Callable[[], object]:
+        return lambda: getattr(secrets, call)(SecretId=outputs["DatabaseSecretArn"], **value)
+
+    too_long = ("ValidationException", "less than or equal to 65536")
 
     return {
         "an alias of an absent version": (alias(FunctionVersion="99"), *not_found),
         "a weight of one": (alias(RoutingConfig={"AdditionalVersionWeights": {"99": 0.1}}), *not_found),
         "an absent version": (invoke(Qualifier="99"), *not_found),
+        # https://docs.aws.amazon.com/lambda/latest/api/API_DeleteFunction.html
         "a version that an alias has": (
             lambda: functions.delete_function(
                 FunctionName=name, Qualifier=functions.get_alias(FunctionName=name, Name="live")["FunctionVersion"]
@@ -62,9 +68,19 @@ def calls(cloud: LocalCloud, name: str) -> Calls:
         ),
         "no JSON": (invoke(Payload='{"a"'), "InvalidRequestContentException", "Could not parse request body into json"),
         "a long parameter": (parameter(Value="x" * 4097), "ValidationException", "maximum parameter value of 4096"),
+        "one of the other tier": (
+            parameter(Value="x" * 8193, Tier="Advanced"),
+            "ValidationException",
+            "maximum parameter value of 8192",
+        ),
         "an empty parameter": (parameter(Value=""), "ValidationException", "greater than or equal to 1"),
-        "a long secret": (secret("a", "x" * 65_537), "ValidationException", "less than or equal to 65536"),
-        "a name with a space": (secret("a b", "x"), "ValidationException", "Invalid name"),
+        "a long secret": (secret("a", SecretString="x" * 65_537), *too_long),
+        "a long secret of bytes": (secret("a", SecretBinary=b"x" * 65_537), *too_long),
+        "a long new value": (changed("put_secret_value", SecretString="x" * 65_537), *too_long),
+        "a long new value of bytes": (changed("put_secret_value", SecretBinary=b"x" * 65_537), *too_long),
+        "a long update": (changed("update_secret", SecretString="x" * 65_537), *too_long),
+        "a long update of bytes": (changed("update_secret", SecretBinary=b"x" * 65_537), *too_long),
+        "a name with a space": (secret("a b", SecretString="x"), "ValidationException", "Invalid name"),
     }
 
 
@@ -75,6 +91,17 @@ def test_each_is_refused_with_awss_code(calls: Calls) -> None:
         error = refused.value.response["Error"]
         assert error["Code"] == code, what
         assert message in error["Message"], what
+
+
+def test_the_longest_are_taken(cloud: LocalCloud) -> None:
+    """Characters of a parameter and bytes of a secret, before their form of a request."""
+    parameters, secrets, name = cloud.client("ssm"), cloud.client("secretsmanager"), str(uuid.uuid4())
+    for tier, size in (("Standard", 4096), ("Advanced", 8192)):
+        parameters.put_parameter(Name=f"/{name}", Type="String", Value="x" * size, Tier=tier, Overwrite=True)
+    parameters.delete_parameter(Name=f"/{name}")
+    secrets.create_secret(Name=name, SecretString="x" * 65_536)
+    secrets.put_secret_value(SecretId=name, SecretBinary=b"x" * 65_536)
+    secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
 
 
 def test_a_function_is_found_by_each_form_of_its_name(cloud: LocalCloud, name: str) -> None:
