@@ -120,10 +120,21 @@ def test_a_name_that_is_not_known_is_refused_with_those_that_are(cloud: LocalClo
 
 
 def _run(cloud: LocalCloud, module: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    with _start(cloud, module, **variables) as started:
+        printed, said = started.communicate()
+    return subprocess.CompletedProcess(started.args, started.returncode, printed, said)
+
+
+def _start(cloud: LocalCloud, module: str, **variables: str) -> "subprocess.Popen[str]":
     ours = {key: value for key, value in environment().items() if not key.startswith("AWS_")}
-    command = [sys.executable, "-W", "ignore", "-m", f"operations.{module}", "dev"]
-    env = ours | cloud.variables | variables
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", f"operations.{module}", "dev"],
+        cwd=ROOT,
+        env=ours | cloud.variables | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_logs_invoke_alarms_and_the_ways_to_the_database(cloud: LocalCloud) -> None:
@@ -156,6 +167,23 @@ def test_logs_invoke_alarms_and_the_ways_to_the_database(cloud: LocalCloud) -> N
 def test_a_wrong_cdk_json_is_told_in_a_sentence() -> None:
     with pytest.raises(SystemExit, match=r"Settings refused, of cdk.json:\n  line 3"), ending():
         raise SettingsError(["line 3"])
+
+
+def test_logs_that_are_followed_go_on_until_they_are_ended(cloud: LocalCloud) -> None:
+    asked = {"FUNCTION": "Serving", "SINCE": "1h"}
+    _run(cloud, "invocation")
+    before = _run(cloud, "logs", **asked).stdout.count("invocation.finished")
+    with _start(cloud, "logs", **asked, FOLLOW="1") as following:
+        assert following.stdout
+        try:
+            finished = (line for line in following.stdout if "Serving  INFO invocation.finished" in line)
+            for _ in range(before):
+                next(finished)
+            _run(cloud, "invocation", EVENT='{"note": ""}')
+            assert "outcome=BadRequestError" in next(finished, "")
+            assert following.poll() is None
+        finally:
+            following.terminate()
 
 
 def test_without_env_a_command_asks_the_laptop_and_with_it_the_account() -> None:
