@@ -1,15 +1,18 @@
 """`make sql`: who asks, over what, and what it prints."""
 
 import io
+import json
 import ssl
 from pathlib import Path
 
+import pymysql
 import pytest
 
 from app import lasting_settings
 from local import sql
 from local.certificates import create
 from local.cloud import CloudError, LocalCloud
+from local.peer import TABLE
 from local.tests.fixtures import wait_for_rotation
 
 
@@ -66,3 +69,19 @@ def test_a_mistake_in_a_statement_is_said_in_a_sentence(cloud: LocalCloud, monke
     monkeypatch.setenv("STATEMENT", "SELECT * FROM nothing")
     with pytest.raises(CloudError, match=r"ERROR 1146: Table .devDB\.nothing. doesn.t exist"):
         sql.main(cloud)
+
+
+@pytest.mark.skipif(not TABLE.exists(), reason="the server is on a free port of 127.0.0.1")
+def test_a_client_that_names_no_port_reaches_the_server(cloud: LocalCloud, outputs: dict[str, str]) -> None:
+    secrets = cloud.client("secretsmanager")
+    value = json.loads(secrets.get_secret_value(SecretId=outputs["DatabaseSecretArn"])["SecretString"])
+    context = ssl.create_default_context(cafile=cloud.variables["AWS_CA_BUNDLE"])
+    with (
+        pymysql.connect(
+            host=value["host"], user=value["username"], password=value["password"], ssl=context
+        ) as connected,
+        connected.cursor() as cursor,
+    ):
+        cursor.execute("SELECT user()")
+        ((user,),) = cursor.fetchall()
+    assert user.startswith(value["username"])
