@@ -1,20 +1,29 @@
 """CloudFormation: what it refuses on AWS, and ministack lets through. Each refusal can go when ministack has it."""
 
+import copy
 import json
 import os
-from typing import Any
+from typing import Any, Final
 
 from ministack.services import lambda_svc, rds
 from ministack.services.cloudformation import _exports, _stacks, handlers, provisioners, stacks
 
 from local.ministack_patches import Created, Properties
 
+OF_AN_UPDATE: Final = ("LastModified", "LastUpdate", "RevisionId", "State")
+"""How the names begin of what differs in a function after an update that changed nothing."""
+
+_publish_version = lambda_svc._publish_version
+_create_version = provisioners._lambda_version_create
 _resolve_outputs = stacks._resolve_stack_outputs
 
 
 def install() -> None:
     """Refuse, with AWS's words."""
     stacks._resolve_stack_outputs = _outputs_without_used_exports
+    lambda_svc._publish_version = _publish
+    provisioners._lambda_version_create = _create_new_version
+    provisioners._RESOURCE_HANDLERS["AWS::Lambda::Version"]["create"] = _create_new_version
     groups = provisioners._RESOURCE_HANDLERS["AWS::Logs::LogGroup"]
     create_group = groups["create"]
 
@@ -69,6 +78,44 @@ def check_concurrency(name: str, reserved: int) -> None:
             "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
             f"below its minimum value of [{least}]."
         )
+
+
+def _publish(name: str, data: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    """Keep what a version was made of."""
+    _recognise(name)
+    answer: tuple[int, dict[str, str], bytes] = _publish_version(name, data)
+    if answer[0] == 201:
+        function = lambda_svc._functions[name]
+        function["versions"][json.loads(answer[2])["Version"]]["made_of"] = _content(function)
+    return answer
+
+
+def _create_new_version(logical_id: str, props: Properties, stack: str) -> Created:
+    """CloudFormation's, which refuses where Lambda gives the version that there is.
+
+    As after `cdk deploy --hotswap`, which published it: https://github.com/aws/aws-cdk/issues/35540
+    """
+    _recognise(lambda_svc._resolve_name_and_qualifier(props["FunctionName"])[0])
+    created: Created = _create_version(logical_id, props, stack)
+    return created
+
+
+def _recognise(name: str) -> None:
+    """Tell ministack of an update that changed nothing since the last version; it goes by the number of updates.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_PublishVersion.html
+    """
+    function = lambda_svc._functions.get(name)
+    if function and function["versions"]:
+        last = function["versions"][max(function["versions"], key=int)]
+        if last.get("made_of") == _content(function):
+            last["function_revision"] = function["config"]["RevisionId"]
+
+
+def _content(function: dict[str, Any]) -> dict[str, Any]:
+    """A function's configuration and the hash of its code."""
+    configuration = function["config"]
+    return copy.deepcopy({name: configuration[name] for name in configuration if not name.startswith(OF_AN_UPDATE)})
 
 
 def _outputs_without_used_exports(*args: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:

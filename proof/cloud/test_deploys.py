@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 import operations.aws
-from local.cloud import CloudError, LocalCloud
+from local.cloud import HERE, CloudError, LocalCloud
 from local.tests.fixtures import assembly, local_cloud
 from proof.conftest import edit
 from shared.frame import HEALTH
@@ -75,6 +75,30 @@ def test_a_function_whose_construct_was_renamed_is_tested_and_a_rollback_invokes
     after = second_cloud.outputs("Service")["FunctionName"]
     answer = operations.aws.invoke(client, after, HEALTH)
     assert (after != before, answer["error"], answer["version"]) == (True, "", "1")
+
+
+def test_after_a_hotswap_a_deploy_of_the_same_code_is_refused_and_one_of_other_code_is_not(
+    second_cloud: LocalCloud, tree: Path
+) -> None:
+    """As on AWS: Lambda has that version, and the stack has not (https://github.com/aws/aws-cdk/issues/35540)."""
+    second_cloud.deploy(assembly=assembly())
+    client, function = second_cloud.client("lambda"), second_cloud.outputs("Service")["FunctionName"]
+
+    def version() -> str:
+        return str(operations.aws.invoke(client, function, HEALTH)["version"])
+
+    application = tree / "lambda_src" / "application.py"
+    application.write_text(application.read_text() + "\n# Hotswapped.\n")
+    made = tree / "cdk.out"
+    options = ["--require-approval=never", f"--output={made}", *(f"--context={each}" for each in HERE)]
+    second_cloud.cdk("deploy", "--all", "--hotswap", *options, cwd=tree)
+    assert version() == "2"
+    with pytest.raises(CloudError, match=r"A version for this Lambda function exists \( 2 \)"):
+        second_cloud.deploy(assembly=made)
+    assert version() == "2"
+    application.write_text(application.read_text() + "\n# Deployed.\n")
+    second_cloud.deploy(root=tree)
+    assert version() == "3"
 
 
 def test_prod_with_nat_deploys_and_destroys_without_a_process_left(second_cloud: LocalCloud) -> None:
