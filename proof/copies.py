@@ -28,9 +28,17 @@ def filled(copy: Path) -> Path:
 
 def run_in(folder: Path, *command: str, status: int = 0, **variables: str) -> str:
     """Run a command in a copy as a person's shell would, without this clone's tools; return what it printed."""
+    started = start_in(folder, *command, **variables)
+    printed, _ = started.communicate()
+    assert started.returncode == status, printed[-5000:]
+    return printed
+
+
+def start_in(folder: Path, *command: str, **variables: str) -> "subprocess.Popen[str]":
+    """Start such a command."""
     inherited = {key: value for key, value in environment().items() if "MAKE" not in key and str(ROOT) not in value}
     path = os.pathsep.join(each for each in os.environ["PATH"].split(os.pathsep) if not Path(each).is_relative_to(ROOT))
-    done = subprocess.run(
+    return subprocess.Popen(
         command,
         cwd=folder,
         env=inherited | {"PATH": path, "PYTEST_ADDOPTS": "-p no:cacheprovider"} | variables,
@@ -39,5 +47,3 @@ def run_in(folder: Path, *command: str, status: int = 0, **variables: str) -> st
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert done.returncode == status, done.stdout[-5000:]
-    return done.stdout

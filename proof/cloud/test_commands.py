@@ -18,6 +18,7 @@ from local.processes import running
 from local.signals import SIGNALS
 from local.tests.fixtures import assembly
 from operations.commands import ROOT, environment
+from proof.copies import copied, filled, run_in, start_in
 
 DEMO = LocalCloud(DEMO_FOLDER)
 
@@ -65,6 +66,26 @@ def test_up_leaves_a_cloud_that_any_client_finds_and_down_ends_it() -> None:
     assert not UP.exists()
     assert not EXPORTS.exists()
     assert _make("down") == "nothing is running\n"
+
+
+@pytest.mark.timeout(1800)  # It copies and installs a whole clone.
+@pytest.mark.skipif(LocalCloud(UP).is_running, reason="somebody's cloud is running")
+def test_two_clones_are_up_at_the_same_time_each_with_its_own_data(tmp_path: Path) -> None:
+    copy = filled(copied(tmp_path / "copy"))
+    clones = {"here": ROOT, "there": copy}
+    try:
+        run_in(copy, "make", "development")  # So that both start their clouds in the same moment.
+        started = [start_in(each, "make", "up") for each in clones.values()]
+        printed = [each.communicate()[0] for each in started]
+        assert [each.returncode for each in started] == [0, 0], printed
+        for name, clone in clones.items():
+            assert '{"stored": 1}' in run_in(clone, "make", "invoke", f'EVENT={{"note": "{name}"}}')
+        for name, clone in clones.items():
+            notes = run_in(clone, "make", "sql", "STATEMENT=SELECT text FROM note")
+            assert {*clones} & {*notes.split()} == {name}
+    finally:
+        for clone in clones.values():
+            run_in(clone, "make", "down")
 
 
 def _processes() -> set[str]:
