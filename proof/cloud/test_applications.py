@@ -15,6 +15,7 @@ from local.cloud import LocalCloud
 from local.tests.fixtures import local_cloud, wait_for_rotation
 from operations.application import copy_application
 from operations.commands import ROOT, environment
+from proof.conftest import edit
 
 ADDRESS = "https://example.com/owner/reference.git"
 
@@ -168,3 +169,24 @@ def test_cdk_alone_deploys_nothing_for_a_copy_without_an_id(account: LocalCloud,
         if each["StackName"].startswith("fresh-")
     }
     assert statuses <= {"REVIEW_IN_PROGRESS"}
+
+
+def test_a_deploy_that_fails_ends_with_the_functions_last_errors_of_this_deploy(
+    account: LocalCloud, tmp_path: Path
+) -> None:
+    copy = Copy(tmp_path / "copy", account, application="failing")
+    copy.deployed()
+
+    def errors() -> dict[str, str]:
+        """What is printed of each function, after CDK's own lines."""
+        return dict(re.findall(r"^\d\d:\d\d:\d\d (\w+)  (ERROR .*)$", copy.refusal(), re.MULTILINE))
+
+    application = copy.folder / "lambda_src" / "application.py"
+    right = application.read_text()
+    edit(application, "    return _sentence(config, database)[", "    return 1 // 0 or _sentence(config, database)[")
+    assert "ZeroDivisionError" in errors()["Serving"]
+    application.write_text(right)
+    (copy.folder / "migrations" / "0003_make.sql").write_text("CREATE TABLE a (\n    id INTT PRIMARY KEY\n);\n")
+    second = errors()
+    assert "0003_make.sql:2" in second["Migration"]
+    assert "Serving" not in second
