@@ -36,7 +36,7 @@ class Credentials:
             ConfigurationError: it is not; the message names the keys at fault and no value.
         """
         version_id = str(secret.get("VersionId"))
-        facts = {"operation": "secret", "version_id": version_id}
+        facts = {"operation": "secret", "secret": secret.get("ARN"), "version_id": version_id}
         text = secret.get("SecretString")
         if not isinstance(text, str):
             kind = "a binary secret" if secret.get("SecretBinary") else "no SecretString"

@@ -210,7 +210,7 @@ class Frame:
                 self._refused_version_id = cached.version_id
         current = Credentials.parse(direct_read.secret(self._environment.secret_id, self._deadline))
         if not is_known_to_be_refused and current.version_id == cached.version_id:
-            facts = {"operation": "connect", "version_id": current.version_id}
+            facts = {"operation": "connect", "secret": self._environment.secret_id, "version_id": current.version_id}
             raise CredentialsRefusedError("database: access denied, and the secret has no newer version", **facts)
         self._database.connect(current)
         if current.version_id == self._refused_version_id:

@@ -147,8 +147,8 @@ def test_the_functions_own_code_may_not_touch_network_interfaces(templates: Temp
 
 
 def _is_wide(resource: Any) -> bool:
-    """Whether it ends as an ARN of every resource of a kind does."""
-    return re.search(r'(^"|:|/)\*"\W*$', json.dumps(resource)) is not None
+    """Whether it is everything, or ends as an ARN of every resource of a kind does."""
+    return re.search(r'(^"|:)\*(/\*)?"\W*$', json.dumps(resource)) is not None
 
 
 def test_only_statements_without_a_possible_resource_are_on_all_resources(templates: Templates) -> None:
