@@ -29,10 +29,10 @@ DEBUG_PORT: Final = 5678
 
 def up(debug_port: int = 0) -> None:
     """Start the cloud, deploy, and write a file of exports that points any AWS client at it."""
-    cloud = LocalCloud(UP)
     print(
         f"To come: a cloud, and a deploy to it; about half a minute on an idle machine.\n{busy()}", end="", flush=True
     )
+    cloud = LocalCloud(UP)
     # An interrupted start is begun again, and so is a cloud without the debugger that is asked for.
     if not cloud.is_bootstrapped or debug_port not in (0, cloud.debug_port):
         _timed("starting the cloud", partial(cloud.start, debug_port=debug_port))

@@ -84,6 +84,12 @@ def test_a_pull_request_is_checked_as_at_home_and_holds_no_credentials() -> None
     assert "secrets." not in text
 
 
+def test_a_private_repository_pays_for_no_mac_with_each_push() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text())["jobs"]
+    (condition,) = [job["if"] for job in jobs.values() if str(job["runs-on"]).startswith("macos")]
+    assert condition == "github.event.repository.visibility == 'public' || github.event_name == 'schedule'"
+
+
 def test_each_job_that_asks_for_the_history_has_it() -> None:
     """`make check` reads the commits since the base, and `make data` deploys version 0.1 from its commit."""
     jobs = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text())["jobs"]

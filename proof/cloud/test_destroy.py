@@ -51,6 +51,12 @@ def _left(cloud: LocalCloud) -> dict[str, set[str]]:
             if each["StackName"] != "CDKToolkit"
         },
         "roles": {each for each in names("iam", "list_roles", "Roles", "RoleName") if not each.startswith("cdk-")},
+        "policies": {each["PolicyName"] for each in cloud.client("iam").list_policies(Scope="Local")["Policies"]},
+        "groups": {
+            *names("rds", "describe_db_subnet_groups", "DBSubnetGroups", "DBSubnetGroupName"),
+            *names("rds", "describe_db_parameter_groups", "DBParameterGroups", "DBParameterGroupName"),
+            *names("rds", "describe_event_subscriptions", "EventSubscriptionsList", "CustSubscriptionId"),
+        },
         "functions": names("lambda", "list_functions", "Functions", "FunctionName"),
         "parameters": {
             each
@@ -89,7 +95,7 @@ def test_a_protected_environment_is_destroyed_by_its_name_and_leaves_what_is_wri
     assert set(after) == {"snapshots", "keys", "secrets", "logs"}
     page = (ROOT / "docs" / "operations.md").read_text()
     (said,) = re.findall(r"## Destroy\n(.*?)\n## ", page, re.DOTALL)
-    assert "keys, the secrets, the logs and a last snapshot" in " ".join(said.split())
+    assert "the keys, the secrets, the logs, a last snapshot and, for 14 days, the automated" in " ".join(said.split())
     assert after["snapshots"] == {"prod-demoapp"}
     for name in after["secrets"]:
         assert f"kept: AWS::SecretsManager::Secret {_arn(protected, name)}" in finished.stdout

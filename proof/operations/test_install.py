@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from local.__main__ import up
 from operations import install
 from operations.commands import ROOT
 from operations.install import DEVELOPMENT, LOCKS, Part
@@ -122,6 +123,17 @@ def test_a_busy_machine_is_said_to_be_busy(
     monkeypatch.setattr("os.getloadavg", lambda: (7.6, 0, 0))
     install.install([clone.part("a")])
     assert "This machine is busy (load 8, 2 cores)" in capsys.readouterr().out
+
+
+def test_make_up_says_what_is_to_come_and_that_the_machine_is_busy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (7.6, 0, 0))
+    monkeypatch.setattr("local.__main__.LocalCloud", lambda _: sys.exit("none is started"))
+    with pytest.raises(SystemExit, match="none is started"):
+        up()
+    said = capsys.readouterr().out
+    assert re.match(r"To come: a cloud, and a deploy to it; .*\nThis machine is busy \(load 8, ", said)
 
 
 def test_what_was_interrupted_is_made_again(clone: Clone) -> None:
