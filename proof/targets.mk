@@ -46,7 +46,7 @@ bench: ## Measure everything; writes proof/performance.md
 	@python3 -m proof.install bench
 	@PYTHONPATH=lambda_src python -W ignore -m proof.benchmarks
 
-commands: install ## Measure make demo, test and check in a fresh clone
+commands: install ## Measure make demo and make test in a fresh clone
 	@python -m proof.benchmarks.commands
 
 checkov:
