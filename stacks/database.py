@@ -104,6 +104,8 @@ class DatabaseStack(cdk.Stack):
                     "log_output": "FILE",
                 },
             ),
+            # RDS chooses the hours of backups and maintenance, by region. Database Insights stays in its standard mode,
+            # which is free. Subnet and parameter group hold no data, and go with the stack.
             backup_retention=cdk.Duration.days(14 if settings.protect_data else 1),
             copy_tags_to_snapshot=True,
             delete_automated_backups=not settings.protect_data,
