@@ -54,7 +54,9 @@ def test_the_variables_are_those_of_the_aws_sample_and_the_extension(templates: 
     assert variables["APP_CONFIG_PATH"] == f"{lasting_settings().application}/app_config"
     assert "Secret" in json.dumps(variables["CREDS_PATH"])
     assert variables["PARAMETERS_SECRETS_EXTENSION_HTTP_PORT"] == "2773"
-    assert variables["SSM_PARAMETER_STORE_TTL"] == variables["SECRETS_MANAGER_TTL"] == "300"
+    settings = lasting_settings(variables["ENV"])
+    assert variables["SSM_PARAMETER_STORE_TTL"] == str(settings.parameter_ttl)
+    assert variables["SECRETS_MANAGER_TTL"] == str(settings.secret_ttl)
     assert variables["PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL"] == "info"
     assert int(variables["SSM_PARAMETER_STORE_TIMEOUT_MILLIS"]) > 0
     assert int(variables["SECRETS_MANAGER_TIMEOUT_MILLIS"]) > 0
