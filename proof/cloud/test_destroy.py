@@ -55,7 +55,6 @@ def _left(cloud: LocalCloud) -> dict[str, set[str]]:
         "groups": {
             *names("rds", "describe_db_subnet_groups", "DBSubnetGroups", "DBSubnetGroupName"),
             *names("rds", "describe_db_parameter_groups", "DBParameterGroups", "DBParameterGroupName"),
-            *names("rds", "describe_event_subscriptions", "EventSubscriptionsList", "CustSubscriptionId"),
         },
         "functions": names("lambda", "list_functions", "Functions", "FunctionName"),
         "parameters": {
