@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,16 @@ def test_without_proof_and_local_it_synthesises_is_tested_and_deploys(tmp_path: 
     assert "Success: no issues found" in said
 
 
+LOOPBACK_ALONE = """
+import fcntl, os, socket, struct, sys
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14x", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP: netdevice(7)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 def _without_network() -> list[str]:
-    """Return what runs a command in a network namespace of its own, which reaches nothing; nothing without Linux."""
-    command = ["unshare", "--map-root-user", "--net"]
+    """Return what runs a command in a namespace that reaches itself alone; nothing where there is none (Linux)."""
+    command = ["unshare", "--map-root-user", "--net", sys.executable, "-c", LOOPBACK_ALONE]
     usable = shutil.which("unshare") and subprocess.run([*command, "true"], capture_output=True).returncode == 0
     return command if usable else []
 
