@@ -633,3 +633,10 @@ def test_a_failure_to_remove_old_keys_is_logged_and_the_answer_given(
     monkeypatch.setattr(keys, "remove_old", lambda transaction: transaction.rows("SELECT x FROM nowhere"))
     assert make().transaction(_insert("a"), _key()) == 1
     assert [record.getMessage() for record in caplog.records] == ["keys.not_removed"]
+
+
+def test_a_request_with_a_value_of_the_applications_own_is_no_bad_request() -> None:
+    """No caller can send it, and nothing is asked of the database."""
+    nothing: Any = None
+    with pytest.raises(AnswerError, match="no form in JSON"):
+        keys.claim(nothing, "application", Key("note", "1", object()))

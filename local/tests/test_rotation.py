@@ -538,6 +538,27 @@ def test_secrets_managers_refusal_names_the_step_and_the_code(aws: AWS, monkeypa
         rotation.handle(_event("createSecret", token), 60)
 
 
+def test_a_finish_that_is_refused_because_it_was_done_before_is_done(
+    aws: AWS, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer was lost, and the SDK asked again."""
+    token, rotation = aws.stage_rotation(SECRET_ID), start_rotation()
+    for step in STEPS[:3]:
+        rotation.handle(_event(step, token), 60)
+    move = rotation._client.update_secret_version_stage
+
+    def moved_before(**request: Any) -> None:
+        move(**request)
+        raise botocore.exceptions.ClientError(
+            {"Error": {"Code": "InvalidRequestException"}}, "UpdateSecretVersionStage"
+        )
+
+    monkeypatch.setattr(rotation._client, "update_secret_version_stage", moved_before)
+    rotation.handle(_event("finishSecret", token), 60)
+    assert "AWSCURRENT" in aws.stages(SECRET_ID)[token]
+    assert _logs_in(server, aws.current(SECRET_ID)[1])
+
+
 def test_a_promotion_that_is_refused_is_an_error(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
     rotation = start_rotation()
     token = aws.stage_rotation(SECRET_ID)
