@@ -92,7 +92,7 @@ def main() -> None:
         check_migrations()
         build(app, settings)
     except SettingsError as error:
-        sys.exit("\n".join(["Settings refused, of cdk.json or -c:", *(f"  {fault}" for fault in error.faults)]))
+        sys.exit(str(error))
     except MigrationsError as error:
         sys.exit(f"Migrations refused:\n{error}")
     except DependenciesError as error:

@@ -57,7 +57,7 @@ def main(env: str = "", *options: str) -> None:
         session = aws.session(lasting_settings(env).region)
         settings = lasting_settings(env, session.region_name or "")
     except SettingsError as error:
-        sys.exit("\n".join(["Settings refused, of cdk.json:", *(f"  {fault}" for fault in error.faults)]))
+        sys.exit(str(error))
     except ProfileNotFound as error:
         sys.exit(f"{error}: `aws configure list-profiles` names those that are there; set AWS_PROFILE to one")
     preflight = Preflight(settings, templates(env=settings.env), session, moved=moved)

@@ -87,7 +87,7 @@ def main(env: str = "", name: str = "") -> None:
         for line in destroy(settings, session):
             print(line, flush=True)
     except SettingsError as error:
-        sys.exit("\n".join(["Settings refused, of cdk.json:", *(f"  {fault}" for fault in error.faults)]))
+        sys.exit(str(error))
     except (DestroyError, BotoCoreError, ClientError) as error:
         sys.exit(str(error))
 

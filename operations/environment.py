@@ -121,10 +121,8 @@ def ending() -> Any:
     """End the process with a sentence instead of a traceback."""
     try:
         yield
-    except EnvironmentUnknownError as error:
+    except (EnvironmentUnknownError, SettingsError) as error:
         sys.exit(str(error))
-    except SettingsError as error:
-        sys.exit("\n".join(["Settings refused, of cdk.json:", *(f"  {fault}" for fault in error.faults)]))
     except (BotoCoreError, ClientError) as error:
         sys.exit(f"AWS does not answer as asked: {error}")
     except KeyboardInterrupt:

@@ -52,7 +52,7 @@ def main(env: str) -> None:
     try:
         settings = lasting_settings(env)
     except SettingsError as error:
-        sys.exit("\n".join(["Settings refused, of cdk.json:", *(f"  {fault}" for fault in error.faults)]))
+        sys.exit(str(error))
     found = list(faults(settings, os.environ))
     if found:
         sys.exit("\n".join(["Nothing was deployed:", *(f"  {fault}" for fault in found)]))

@@ -38,7 +38,7 @@ BEGINS: Final = re.compile(
     r"(?:/\*M?!|BEGIN\b|START\b.*\bTRANSACTION\b|(?:COMMIT|ROLLBACK)\b.*\bCHAIN\b|SET\b.*\bcompletion_type\b)",
     re.IGNORECASE | re.DOTALL,
 )
-"""What stores or drops what came before and begins anew, or may: no status shows it. The server runs what is in /*!."""
+"""Statements that may begin another transaction, which no status shows. The server runs what is in /*!."""
 
 Timed = Callable[[str], AbstractContextManager[None]]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def json_object(text: object) -> dict[str, Any] | None:
-    """Return the object in a str or bytes, or None for anything else, an object with a key twice among it."""
+    """Return the object in a str or bytes; None for anything else, and for an object that has a key twice."""
     if not isinstance(text, str | bytes):
         return None
     try:

@@ -69,7 +69,7 @@ def open_connection(address: tuple[str, int], deadline: Deadline, largest_answer
 
 
 def has_unread(connection: Any) -> bool:
-    """Whether bytes of no request have arrived on a PyMySQL connection, or its end: the next answer would be wrong."""
+    """Whether a PyMySQL connection has ended, or has bytes of no request: its next answer would be wrong."""
     connection._sock.may_wait = False  # noqa: SLF001 - PyMySQL has no method for this
     try:
         connection._rfile.peek(1)  # noqa: SLF001

@@ -11,7 +11,7 @@ from ministack.services.cloudformation import _exports, _stacks, handlers, provi
 from local.ministack_patches import Created, Properties
 
 OF_AN_UPDATE: Final = ("LastModified", "LastUpdate", "RevisionId", "State")
-"""How the names begin of what differs in a function after an update that changed nothing."""
+"""Beginnings of the names of fields that differ after an update that changed nothing else."""
 
 _publish_version = lambda_svc._publish_version
 _create_version = provisioners._lambda_version_create

@@ -25,7 +25,7 @@ def main() -> int:
         settings = from_context(lasting_context() | context | {"env": arguments.env})
         deployed = Deployed(settings, context, aws.session(settings.region))
     except SettingsError as error:
-        print("Settings refused, of cdk.json:", *(f"  {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
     except (EnvironmentMissingError, BotoCoreError, ClientError) as error:
         print(f"{arguments.env}: {error}", file=sys.stderr)

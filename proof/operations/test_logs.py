@@ -165,7 +165,7 @@ def test_logs_invoke_alarms_and_the_ways_to_the_database(cloud: LocalCloud) -> N
 
 
 def test_a_wrong_cdk_json_is_told_in_a_sentence() -> None:
-    with pytest.raises(SystemExit, match=r"Settings refused, of cdk.json:\n  line 3"), ending():
+    with pytest.raises(SystemExit, match=r"Settings refused, in cdk.json or after -c:\n  line 3"), ending():
         raise SettingsError(["line 3"])
 
 

@@ -72,7 +72,7 @@ class SettingsError(ValueError):
     """One or more settings are wrong; the message has a line for each fault."""
 
     def __init__(self, faults: list[str]) -> None:
-        super().__init__("\n".join(faults))
+        super().__init__("\n  ".join(["Settings refused, in cdk.json or after -c:", *faults]))
         self.faults = faults
 
 

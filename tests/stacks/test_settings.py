@@ -77,7 +77,9 @@ def test_a_cdk_json_that_is_none_is_refused_with_the_files_name(
 ) -> None:
     (tmp_path / "cdk.json").write_text('{\n  "context": {"dev": {"parameter_ttl": 7},}\n}')
     monkeypatch.setattr("app.__file__", str(tmp_path / "app.py"))
-    with pytest.raises(SettingsError, match=r"^cdk.json: line 2, column \d+: ") as refused:
+    with pytest.raises(
+        SettingsError, match=r"^Settings refused, in cdk.json or after -c:\n  cdk.json: line 2, column \d+: "
+    ) as refused:
         app.lasting_settings()
     assert len(refused.value.faults) == 1
 
