@@ -48,14 +48,15 @@ def _count(filtered: dict[str, Any], messages: list[str]) -> None:
     once for an invocation, which no sum shows.
     https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_MetricTransformation.html
     """
-    matches = compile_pattern(filtered["filterPattern"])
+    pattern = filtered["filterPattern"]
+    matches = compile_pattern(pattern)
     matched = [message for message in messages if matches(message)]
     for metric in filtered["metricTransformations"]:
         name, namespace = metric["metricName"], metric["metricNamespace"]
         for message in matched:
             value = metric["metricValue"]
-            found = selected(value, message) if value.startswith("$") else value
-            dimensions = {key: selected(field, message) for key, field in metric.get("dimensions", {}).items()}
+            found = selected(value, message, pattern) if value.startswith("$") else value
+            dimensions = {key: selected(field, message, pattern) for key, field in metric.get("dimensions", {}).items()}
             if isinstance(found, bool | None) or None in dimensions.values():
                 continue
             try:

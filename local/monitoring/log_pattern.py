@@ -1,7 +1,6 @@
 """Filter patterns of CloudWatch Logs.
 
-https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html. Patterns for fields
-separated by spaces, `[a, b]`, are not known here.
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
 """
 
 import json
@@ -22,12 +21,19 @@ _TOKEN: Final = re.compile(
     |(?P<word>"(?:[^"\\]|\\.)*"|%[^%]+%|[\w.*+-]+))""",
     re.VERBOSE,
 )
+_FIELD: Final = re.compile(r'\[([^\]]*)\]|"([^"]*)"|(\S+)')
+_COLUMN: Final = re.compile(r'((?:"(?:[^"\\]|\\.)*"|%[^%]*%|[^,"%])+)(?:,|$)')
+_CONDITION: Final = re.compile(
+    r"""\s*(?P<name>[\w-]+)\s*(?P<operator>!=|>=|<=|[=<>])
+    \s*(?P<word>"(?:[^"\\]|\\.)*"|%[^%]+%|[^\s"%&|]+)\s*(?P<joined>&&|\|\||$)""",
+    re.VERBOSE,
+)
 _STEP: Final = re.compile(r'\.([\w-]+)|\["([^"]+)"\]|\[(\d+)\]')
 _ABSENT: Final = object()
 
 
 class LogPatternError(ValueError):
-    """A pattern that CloudWatch Logs refuses, or that is not known here; the message says where."""
+    """A pattern that CloudWatch Logs refuses; the message says where."""
 
 
 @cache
@@ -39,15 +45,17 @@ def compile_pattern(pattern: str) -> Matches:
     """
     text = pattern.strip()
     if text.startswith("["):
-        raise LogPatternError("the local cloud knows no patterns for fields separated by spaces")
+        return _Fields(text).match
     if text.startswith("{"):
         holds = _Json(text).parse()
         return lambda message: (document := _object(message)) is not None and holds(document)
     return _terms(text)
 
 
-def selected(selector: str, message: str) -> Any:
-    """The value of a field, as `$.a.b`, of a message in JSON; None when there is none."""
+def selected(selector: str, message: str, pattern: str) -> Any:
+    """The value of a field that a pattern has: `$.a.b` of JSON, `$a` of fields separated by spaces; None without it."""
+    if pattern.strip().startswith("["):
+        return (_Fields(pattern.strip()).values(message) or {}).get(selector[1:])
     found = _find(selector, _object(message))
     return None if found is _ABSENT else found
 
@@ -182,6 +190,62 @@ class _Json:
             return value is not _ABSENT and equal(value) is (operator == "=")
 
         return holds
+
+
+class _Fields:
+    """A pattern in brackets: a name for each of the fields that spaces separate, perhaps with conditions on it.
+
+    What stands in [] or "" is one field, and `...` is any number of them.
+    """
+
+    def __init__(self, text: str) -> None:
+        found = _COLUMN.findall(text[1:-1])
+        columns = [each.strip() for each in found]
+        if not found or f"[{','.join(found)}]" != text or columns.count("...") > 1:
+            raise LogPatternError(f"not understood as fields: {text!r}")
+        self._conditions = {}
+        self._names = []
+        for column in columns:
+            name = column if re.fullmatch(r"[\w-]+|\.\.\.", column) else ""
+            if not name:
+                name, self._conditions[name] = _conditions(column)
+            self._names.append(name)
+
+    def match(self, message: str) -> bool:
+        """Whether a message has these fields, and the conditions hold."""
+        values = self.values(message)
+        return values is not None and all(holds(values[name]) for name, holds in self._conditions.items())
+
+    def values(self, message: str) -> dict[str, str] | None:
+        """The fields of a message by their names, or None when it has fewer or more."""
+        fields = [found[1] or found[2] or found[3] or "" for found in _FIELD.finditer(message)]
+        names = list(self._names)
+        if "..." in names:
+            place = names.index("...")
+            names[place : place + 1] = ["..."] * (len(fields) - len(names) + 1)
+        return dict(zip(names, fields, strict=True)) if len(names) == len(fields) else None
+
+
+def _conditions(column: str) -> tuple[str, _Holds]:
+    """The name of a field, and whether its text holds by conditions that && and || join, of which && binds closer."""
+    name, joined, position, alternatives = "", "||", 0, list[list[_Holds]]()
+    while joined:
+        found = _CONDITION.match(column, position)
+        if not found or name not in ("", found["name"]):
+            raise LogPatternError(f"not a condition on a field: {column!r}")
+        name, position = found["name"], found.end()
+        if joined == "||":
+            alternatives.append([])
+        alternatives[-1].append(_of_text(found["operator"], found["word"]))
+        joined = found["joined"]
+    return name, lambda text: any(all(holds(text) for holds in each) for each in alternatives)
+
+
+def _of_text(operator: str, word: str) -> _Holds:
+    """The same comparison as in JSON, where a number is compared with the number that a text is."""
+    holds = _Json(f"{{ $.text {operator} {word} }}").parse()
+    is_numeric = _number(word) is not None
+    return lambda text: holds({"text": _number(text) if is_numeric else text})
 
 
 def _number(word: str) -> float | None:

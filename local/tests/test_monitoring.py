@@ -129,6 +129,44 @@ def test_patterns_of_logs(pattern: str, matches: bool) -> None:  # noqa: FBT001 
     assert compile_pattern(pattern)(RECORD) is matches
 
 
+ACCESS = '127.0.0.1 Prod frank [10/Oct/2000:13:25:15 -0700] "GET /index.html HTTP/1.0" 404 1534'
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matches"),
+    [
+        ("[ip, user, username, timestamp, request, status_code, bytes]", True),
+        ("[ip, user]", False),
+        ("[ip, user, username, timestamp, request, status_code, bytes, more]", False),
+        ("[ip, user, username, timestamp, request =*.html*, status_code = 4*, bytes]", True),
+        ("[ip, user, username, timestamp, request =*.png*, status_code = 4*, bytes]", False),
+        ("[..., status_code = 404, bytes]", True),
+        ("[ip, ..., bytes > 1534]", False),
+        ("[ip, ..., bytes >= 1534]", True),
+        ("[ip, user, username, timestamp, request, status_code, bytes, ...]", True),
+        ("[..., a, b, c, d, e, f, g, h]", False),
+        ("[..., status_code = 404 || status_code = 410, bytes]", True),
+        ("[..., status_code >= 400 && status_code < 404, bytes]", False),
+        ("[ip = %127\\.0\\.0\\.[1-9]%, ...]", True),
+        ('[ip, user != "Prod", ...]', False),
+        ('[ip, ..., request = "GET /index.html HTTP/1.0", status_code, bytes]', True),
+        ('[ip, ..., request = "GET, HEAD", status_code, bytes]', False),
+        ("[ip > 100, ...]", False),
+    ],
+)
+def test_patterns_of_fields_that_spaces_separate(pattern: str, matches: bool) -> None:  # noqa: FBT001 - a column
+    """The line is that of AWS's page (https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html)."""
+    assert compile_pattern(pattern)(ACCESS) is matches
+
+
+def test_a_metric_takes_a_field_that_spaces_separate() -> None:
+    pattern = "[ip, ..., timestamp, request, status_code, bytes]"
+    assert selected("$bytes", ACCESS, pattern) == "1534"
+    assert selected("$timestamp", ACCESS, pattern) == "10/Oct/2000:13:25:15 -0700"
+    assert selected("$absent", ACCESS, pattern) is None
+    assert selected("$bytes", "too few", pattern) is None
+
+
 def test_a_pattern_of_json_matches_no_other_line() -> None:
     assert not compile_pattern("{ $.outcome NOT EXISTS }")("START RequestId: 1")
 
@@ -145,7 +183,16 @@ def test_a_pattern_of_json_matches_no_other_line() -> None:
         "{ ($.a = 1 }",
         "{ $.a = 1 $.b = 2 }",
         "{ }",
-        "[a, b]",
+        "[a, b",
+        "[]",
+        "[a, , b]",
+        "[..., a, ...]",
+        "[a b]",
+        "[a = ]",
+        "[a = 1 &&]",
+        "[a = 1 && b = 2]",
+        "[a > b]",
+        "[a = %(b)%]",
         "%(a)%",
     ],
 )
@@ -155,6 +202,6 @@ def test_a_pattern_that_does_not_parse_is_refused(pattern: str) -> None:
 
 
 def test_a_metric_takes_the_value_of_a_field() -> None:
-    assert selected("$.errno", RECORD) == 1142
-    assert selected("$.absent", RECORD) is None
-    assert selected("$.errno", "no json") is None
+    assert selected("$.errno", RECORD, "") == 1142
+    assert selected("$.absent", RECORD, "") is None
+    assert selected("$.errno", "no json", "") is None
