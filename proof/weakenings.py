@@ -242,7 +242,8 @@ MUTANTS: dict[str, Weaken] = {
 }
 
 
-APPLICATION, DATABASE, FAULTS, HANDLER, MIGRATION, ROTATION, SMOKE, TRANSACTIONS, WRITES = (
+ANSWERS, APPLICATION, DATABASE, FAULTS, HANDLER, MIGRATION, ROTATION, SMOKE, TRANSACTIONS, WRITES = (
+    "local/tests/test_answers.py",
     "local/tests/test_application.py",
     "local/tests/test_database.py",
     "proof/functions/test_faults.py",
@@ -568,13 +569,13 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         "shared/frame.py",
         "        if _is_health(event):\n            return",
         "        if False:\n            return",
-        APPLICATION,
+        ANSWERS,
     ),
     "MySQL's sentence is told on AWS": (
         "shared/database.py",
         'if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "local":',
         "if True:",
-        APPLICATION,
+        ANSWERS,
     ),
 }
 """Each weakening of the functions' code: the file, what stands there, what takes its place, and the tests to run."""

@@ -92,9 +92,9 @@ def trusted(server: Server, tmp_path: Path) -> Iterator[None]:
 def aws(server: Server, trusted: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
     """Both services, reachable by the SDK, with the parameter, the secret and the master's secret.
 
-    The application's users do not exist: the first rotation makes them. The application's tables are empty.
+    The application's users do not exist: the first rotation makes them.
     """
-    server.execute(f"USE {server.database}", "DELETE FROM note", "DELETE FROM transaction_key")
+    server.execute(f"DELETE FROM {server.database}.transaction_key")
     for user in ("notesapp", "notesapp_clone"):
         server.execute(f"DROP USER IF EXISTS {user}@'%'")
     aws = AWS()
@@ -135,17 +135,17 @@ def rotate(aws: AWS) -> Callable[[], str]:
 
 @pytest.fixture
 def environment(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Frame]]:
-    """Make an execution environment: an extension of its own, and what the function keeps."""
+    """Make an execution environment: an extension of its own, and what a function with this application keeps."""
     extensions = []
 
-    def make(**environ: str) -> Frame:
+    def make(application: Any = None, **environ: str) -> Frame:
         configuration = Configuration.read({**os.environ, **environ, "PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL": "NONE"})
         extension = ExtensionEmulator(Configuration(**{**vars(configuration), "port": 0}), Upstream(configuration))
         extension.ready.set()
         threading.Thread(target=extension.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         extensions.append(extension)
         monkeypatch.setenv("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", str(extension.server_address[1]))
-        return start_frame()
+        return start_frame(application)
 
     yield make
     for extension in extensions:

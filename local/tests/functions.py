@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import pymysql
@@ -18,6 +19,7 @@ from local.mysql import MySQLServer
 from local.tests import schema
 from operations.commands import ROOT
 from rotation import Rotation
+from shared.application_database import ApplicationDatabase
 from shared.environment import RotationEnvironment, ServingEnvironment
 from shared.frame import Frame
 from shared.schema import HISTORY, MAKE_HISTORY, read
@@ -115,9 +117,19 @@ def make_history(server: Server) -> None:
     server.execute(MAKE_HISTORY[-1], user=server.master, password=server.master_password)
 
 
-def start_frame() -> Frame:
+def an_application(answer: Callable[..., object], **more: object) -> Any:
+    """An application of the tests' own, which works whatever a copy's own one answers."""
+    return SimpleNamespace(__name__="application", SCHEMA=application.SCHEMA, answer=answer, **more)
+
+
+def _where(_: object, __: object, config: dict[str, Any], database: ApplicationDatabase) -> object:
+    """Tell the configuration, and what the database says of itself."""
+    return {"config": config, "database": (database.row("SELECT DATABASE()") or ())[0]}
+
+
+def start_frame(application: Any = None) -> Frame:
     """Start the function as a cold start does, with the variables of this process."""
-    return Frame(application, ServingEnvironment.read(os.environ))
+    return Frame(application or an_application(_where), ServingEnvironment.read(os.environ))
 
 
 def rotation_variables(server: Server) -> dict[str, str]:

@@ -1,33 +1,33 @@
-"""The application on a real server: the twin of tests/lambda_src/test_application.py."""
+"""The application on a real server and deployed: the twin of tests/lambda_src/test_application.py."""
 
 import json
 import logging
+import re
+import uuid
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 import application
-import smoke
-from local.tests.functions import Context, Server
-from operations.verify import deployed
-from shared import frame
-from shared.application_database import ApplicationDatabase
-from shared.errors import AnswerError, BadRequestError, QueryFailedError
+from app import lasting_settings
+from local.cloud import LocalCloud
+from local.tests.aws import AWS
+from local.tests.functions import PARAMETER, Context, Server
+from operations.waiting import wait_until
 from shared.frame import HEALTH, Frame
-from shared.keys import Key
 
 Environment = Callable[..., Frame]
 
 
 @pytest.fixture
-def function(rotate: Callable[[], str], environment: Environment) -> Frame:
+def function(server: Server, rotate: Callable[[], str], environment: Environment) -> Frame:
+    server.execute(f"DELETE FROM {server.database}.note")
     rotate()
-    return environment()
-
-
-def _outcomes(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [vars(record)["outcome"] for record in caplog.records if record.getMessage() == "invocation.finished"]
+    return environment(application)
 
 
 def test_a_note_is_stored_once_for_its_key_and_read(function: Frame) -> None:
@@ -47,31 +47,6 @@ def test_a_note_without_a_key_is_stored_once_for_each_request(function: Frame) -
     assert function.handle({}, Context())["notes"] == 2
 
 
-def test_a_queues_message_is_stored_once_however_often_it_is_delivered(
-    function: Frame, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By its message id; the receipt handle and the number of receptions differ, and are not in the request."""
-
-    def answer(event: Any, _: object, __: object, database: ApplicationDatabase) -> object:
-        (message,) = event["Records"]
-        key = Key("message", message["messageId"], message["body"])
-        return database.transaction(
-            lambda transaction: transaction.execute("INSERT INTO note (text) VALUES (%s)", (message["body"],)), key
-        )
-
-    monkeypatch.setattr(application, "answer", answer)
-
-    def deliver(message_id: str, times: int) -> Any:
-        record = {"messageId": message_id, "body": "a", "receiptHandle": f"handle {times}"}
-        return function.handle(
-            {"Records": [record | {"attributes": {"ApproximateReceiveCount": f"{times}"}}]}, Context()
-        )
-
-    first, again, other = deliver("1", 1), deliver("1", 2), deliver("2", 1)
-    assert first == again
-    assert other[1] == first[1] + 1
-
-
 def test_a_bad_event_is_told_to_the_caller_and_logged_and_is_no_failure(
     function: Frame, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -86,110 +61,119 @@ def test_a_bad_event_is_told_to_the_caller_and_logged_and_is_no_failure(
         assert answer["errorType"] == "BadRequestError"
         assert reason in answer["errorMessage"]
         assert reason in vars(caplog.records[-1])["reason"]
-    assert _outcomes(caplog) == ["ok", *3 * ["BadRequestError"]]
+    finished = [vars(record) for record in caplog.records if record.getMessage() == "invocation.finished"]
+    assert [each["outcome"] for each in finished] == ["ok", *3 * ["BadRequestError"]]
     assert function.handle({}, Context())["notes"] == 1
 
 
-def test_the_health_event_is_answered_by_the_frame_and_by_the_applications_check(function: Frame) -> None:
-    answer = function.handle(HEALTH, Context())
+def test_the_answer_is_the_aws_samples_sentence_and_what_the_database_says(function: Frame) -> None:
+    answer = function.handle({}, Context())
+    config = '{"enableVersion": true, "version": 1, "app": "NotesApp"}'
     assert answer.pop("serverVersion")
-    assert answer == {"database": "dev_DB", "schemaVersion": application.SCHEMA, "tlsVersion": "TLSv1.3", "check": 0}
+    assert answer == {
+        "message": f"NotesApp successfully loaded config {config} and connected to RDS database dev_DB!",
+        "database": "dev_DB",
+        "notes": 0,
+    }
+    json.dumps(answer)
 
 
-def test_a_caller_of_a_function_url_cannot_send_the_health_event(
-    function: Frame, monkeypatch: pytest.MonkeyPatch
+def test_the_configuration_decides_whether_the_version_is_returned(aws: AWS, function: Frame) -> None:
+    aws.parameters[PARAMETER] = '{"app": "NotesApp", "enableVersion": false}'
+    assert "serverVersion" not in function.handle({}, Context())
+
+
+def test_the_check_counts_the_notes(function: Frame) -> None:
+    assert function.handle(HEALTH, Context())["check"] == 0
+    function.handle({"note": "hello"}, Context())
+    assert function.handle(HEALTH, Context())["check"] == 1
+
+
+def test_the_deployed_function_answers(invoke: Callable[..., dict[str, Any]]) -> None:
+    answer = invoke()
+    assert not answer["error"]
+    config = json.loads(lasting_settings().app_config)
+    loaded = f"{config['app']} successfully loaded config {json.dumps(config)}"
+    assert answer["message"] == f"{loaded} and connected to RDS database devDB!"
+    assert answer["database"] == "devDB"
+    assert answer["serverVersion"]
+    assert invoke(HEALTH)["check"] == answer["notes"]
+
+
+def test_lambda_repeats_an_asynchronous_invocation_with_its_id_and_the_note_is_stored_once(
+    cloud: LocalCloud, outputs: dict[str, str]
 ) -> None:
-    """Its text stands in the event's body (https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html)."""
-    monkeypatch.setattr(application, "answer", lambda event, *_: event["body"])
-    request = {"http": {"method": "POST", "path": "/"}, "domainName": "abc.lambda-url.us-east-1.on.aws"}
-    event = {"version": "2.0", "requestContext": request, "body": json.dumps(HEALTH), "isBase64Encoded": False}
-    assert function.handle(event, Context()) == json.dumps(HEALTH)
+    client, logs = cloud.client("lambda"), cloud.client("logs")
+    group = client.get_function_configuration(FunctionName=outputs["FunctionName"])["LoggingConfig"]["LogGroup"]
+    text = str(uuid.uuid4())
+
+    def finished() -> list[dict[str, Any]]:
+        messages = [each["message"] for each in logs.filter_log_events(logGroupName=group)["events"]]
+        return [json.loads(each) for each in messages if "invocation.finished" in each]
+
+    before = len(finished())
+
+    def wait_for(tries: int) -> list[dict[str, Any]]:
+        assert wait_until(lambda: len(finished()) >= before + tries, 20)
+        return finished()[before:]
+
+    with cloud.database_connection(outputs["DatabaseSecretArn"]) as connection, connection.cursor() as cursor:
+        cursor.execute("RENAME TABLE note TO elsewhere")
+        try:
+            event = json.dumps({"note": text})
+            client.invoke(FunctionName=outputs["FunctionName"], InvocationType="Event", Payload=event)
+            wait_for(1)
+        finally:
+            cursor.execute("RENAME TABLE elsewhere TO note")
+        first, second = wait_for(2)
+        assert (first["outcome"], second["outcome"]) == ("QueryFailedError", "ok")
+        assert first["requestId"] == second["requestId"]
+        cursor.execute("SELECT COUNT(*) FROM note WHERE text = %s", (text,))
+        assert cursor.fetchall() == ((1,),)
 
 
-def test_an_application_without_a_check_is_healthy_when_the_database_answers(
-    function: Frame, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("key", ["the caller's own", None])
+def test_a_caller_that_repeats_has_a_key_of_its_own_or_stores_again(
+    cloud: LocalCloud, invoke: Callable[..., dict[str, Any]], outputs: dict[str, str], key: str | None
 ) -> None:
-    monkeypatch.delattr(application, "check")
-    assert function.handle(HEALTH, Context())["check"] is None
+    """Lambda's id is another for each of a caller's invocations."""
+    event = {"note": str(uuid.uuid4())} | ({"key": key} if key else {})
+    answers = [invoke(event)["stored"] for _ in range(2)]
+    with cloud.database_connection(outputs["DatabaseSecretArn"]) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM note WHERE text = %s", (event["note"],))
+        assert [number for (number,) in cursor.fetchall()] == sorted(set(answers))
+    assert len(set(answers)) == (1 if key else 2)
 
 
-def test_a_check_that_refuses_fails_the_smoke_test(function: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
-    def check(*_: object) -> None:
-        raise BadRequestError("no")
-
-    monkeypatch.setattr(application, "check", check)
-    with pytest.raises(BadRequestError):
-        function.handle(HEALTH, Context())
-
-
-def test_the_smoke_test_and_verify_send_the_health_event() -> None:
-    assert smoke.HEALTH == deployed.HEALTH == frame.HEALTH
-
-
-def test_an_answer_that_cannot_be_encoded_is_logged_with_its_outcome(
-    function: Frame, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_thousand_bad_requests_are_no_error_for_lambdas_count_and_one_failure_is(
+    cloud: LocalCloud, invoke: Callable[..., dict[str, Any]], outputs: dict[str, str]
 ) -> None:
-    caplog.set_level(logging.INFO)
-    monkeypatch.setattr(application, "answer", lambda *_: {"a": {1, 2}})
-    with pytest.raises(AnswerError, match="type=set"):
-        function.handle({}, Context())
-    assert _outcomes(caplog) == ["AnswerError"]
+    """The count that FunctionErrors and ReleaseErrors watch; none is subtracted from it, so that none can come late."""
+    metrics = cloud.client("cloudwatch")
+    name = outputs["FunctionName"].split(":")[-2]
+    now = datetime.now(UTC)
+    asked = {"StartTime": now - timedelta(hours=2), "EndTime": now + timedelta(hours=1), "Period": 60}
+    dimensions = [{"Name": "FunctionName", "Value": name}]
 
+    def counted(metric: str) -> float:
+        found = metrics.get_metric_statistics(
+            Namespace="AWS/Lambda", MetricName=metric, Dimensions=dimensions, Statistics=["Sum"], **asked
+        )
+        return float(sum(each["Sum"] for each in found["Datapoints"]))
 
-COLUMNS: dict[str, tuple[str, Any]] = {
-    "DATETIME(6)": ("'2026-01-31 12:00:00.5'", "2026-01-31T12:00:00.500000"),
-    "TIMESTAMP": ("'2026-01-31 12:00:00'", "2026-01-31T12:00:00+00:00"),
-    "DATE": ("'2026-01-31'", "2026-01-31"),
-    "TIME": ("'-36:30:00'", "-36:30:00"),
-    "YEAR": ("2026", 2026),
-    "DECIMAL(30,2)": ("1234567890123456789012345678.50", "1234567890123456789012345678.50"),
-    "DOUBLE": ("0.1", 0.1),
-    "BIGINT UNSIGNED": ("18446744073709551615", "18446744073709551615"),
-    "BIT(9)": ("b'100000001'", "AQE="),
-    "BINARY(3)": ("'ab'", "YWIA"),
-    "BLOB": ("X'00ff'", "AP8="),
-    "JSON": ("'{\"a\": 1}'", '{"a": 1}'),
-    "SET('a','b')": ("'b,a'", "a,b"),
-    "ENUM('x','y')": ("'y'", "y"),
-    "BOOLEAN": ("TRUE", 1),
-    "CHAR(36)": ("'00000000-0000-0000-0000-000000000001'", "00000000-0000-0000-0000-000000000001"),
-}
-
-
-ZERO = {"DATE": "0000-00-00", "DATETIME": "0000-00-00 00:00:00", "TIMESTAMP": "0000-00-00 00:00:00"}
-
-
-@pytest.mark.parametrize("kind", ZERO)
-def test_a_zero_date_is_answered_as_mysqls_text(
-    server: Server, function: Frame, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(application, "answer", lambda _, __, ___, database: database.rows("SELECT a FROM typed"))
-    make = f"CREATE TABLE typed (a {kind})"
-    server.execute(f"USE {server.database}", "SET sql_mode = ''", make, "INSERT INTO typed VALUES (0)")
-    try:
-        assert function.handle({}, Context()) == [[ZERO[kind]]]
-    finally:
-        server.execute(f"DROP TABLE {server.database}.typed")
-
-
-@pytest.mark.parametrize("kind", COLUMNS)
-def test_each_type_of_column_is_answered_as_the_rule_says(
-    server: Server, function: Frame, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    value, encoded = COLUMNS[kind]
-    monkeypatch.setattr(application, "answer", lambda _, __, ___, database: database.rows("SELECT a FROM typed"))
-    server.execute(f"USE {server.database}", f"CREATE TABLE typed (a {kind})", f"INSERT INTO typed VALUES ({value})")
-    try:
-        assert function.handle({}, Context()) == [[encoded]]
-    finally:
-        server.execute(f"DROP TABLE {server.database}.typed")
-
-
-def test_mysqls_sentence_is_told_on_the_laptop_alone(function: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "answer", lambda _, __, ___, database: database.rows("SELECT wrong FROM note"))
-    with pytest.raises(QueryFailedError) as refused:
-        function.handle({}, Context())
-    assert "wrong" not in str(refused.value)
-    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "local")
-    with pytest.raises(QueryFailedError, match=r"says=.*Unknown column 'wrong' in"):
-        function.handle({}, Context())
+    before = {metric: counted(metric) for metric in ("Invocations", "Errors")}
+    with ThreadPoolExecutor(2) as callers:
+        told = Counter(callers.map(lambda _: invoke({"note": ""})["errorType"], range(1000)))
+    assert told == {"BadRequestError": 1000}
+    assert counted("Invocations") == before["Invocations"] + 1000
+    assert counted("Errors") == before["Errors"]
+    with cloud.database_connection(outputs["DatabaseSecretArn"]) as connection, connection.cursor() as cursor:
+        cursor.execute("RENAME TABLE note TO elsewhere")
+        try:
+            answer = invoke({"note": "a"})
+            assert answer["errorType"] == "QueryFailedError"
+            # MySQL's own sentence, which a laptop alone is told.
+            assert re.search(r"says=.*Table '\w+\.note' doesn't exist", answer["errorMessage"])
+        finally:
+            cursor.execute("RENAME TABLE elsewhere TO note")
+    assert counted("Errors") == before["Errors"] + 1

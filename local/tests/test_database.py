@@ -132,7 +132,7 @@ def test_a_query_for_one_row_that_finds_none_is_an_error(server: Server) -> None
     database = _database()
     database.connect(_credentials(server))
     with pytest.raises(QueryFailedError, match="returned no row"):
-        database.query("SELECT 1 FROM note WHERE id = 0")
+        database.query("SELECT 1 FROM transaction_key WHERE FALSE")
     database.close()
 
 

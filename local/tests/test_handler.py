@@ -15,6 +15,7 @@ from local.tests.functions import (
     SECRET_ID,
     Context,
     Server,
+    an_application,
     connection_details,
 )
 from shared.credentials import Credentials
@@ -43,29 +44,6 @@ def _events(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, Any]]
 @pytest.fixture(autouse=True)
 def logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-
-
-def test_the_answer_is_the_aws_samples_sentence_and_what_the_database_says(
-    rotate: Rotate, environment: Environment
-) -> None:
-    rotate()
-    answer = environment().handle({}, Context())
-    config = '{"enableVersion": true, "version": 1, "app": "NotesApp"}'
-    assert answer.pop("serverVersion")
-    assert answer == {
-        "message": f"NotesApp successfully loaded config {config} and connected to RDS database dev_DB!",
-        "database": "dev_DB",
-        "notes": 0,
-    }
-    json.dumps(answer)
-
-
-def test_the_configuration_decides_whether_the_version_is_returned(
-    aws: AWS, rotate: Rotate, environment: Environment
-) -> None:
-    rotate()
-    aws.parameters[PARAMETER] = '{"app": "NotesApp", "enableVersion": false}'
-    assert "serverVersion" not in environment().handle({}, Context())
 
 
 @pytest.mark.parametrize(
@@ -279,10 +257,9 @@ def test_no_secret_is_in_any_record_or_error(
 
 
 def test_an_unexpected_exception_is_not_logged_as_ok(
-    environment: Environment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    frame = environment()
-    monkeypatch.setattr("application.answer", lambda *_: {"a": 1}["missing"])
+    frame = environment(an_application(lambda *_: {"a": 1}["missing"]))
     with pytest.raises(KeyError):
         frame.handle({}, Context())
     (record,) = _events(caplog, "invocation.finished")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import application
 from local.tests.aws import AWS
 from local.tests.functions import Server, connection_details, start_frame
 from proof.testbed.fault_servers import FaultyDatabase, FaultyExtension, running
@@ -16,7 +17,7 @@ def harness(aws: AWS, server: Server) -> Iterator[Harness]:
     proxy = FaultyDatabase(server.mysql.port, server_context(server))
     with running(extension, proxy), pytest.MonkeyPatch.context() as monkeypatch:
         set_variables(monkeypatch, extension.port)
-        harness = Harness(extension, proxy, server, aws, monkeypatch, start_frame())
+        harness = Harness(extension, proxy, server, aws, monkeypatch, start_frame(application))
         harness.details = connection_details(server, port=proxy.port, username=USER, password=PASSWORD)
         harness.heal()
         yield harness

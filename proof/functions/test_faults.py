@@ -21,6 +21,7 @@ from unittest import mock
 import pytest
 import trustme
 
+import application
 from local.tests.aws import AWSError
 from local.tests.functions import CANARY, CONFIG, start_frame
 from proof.testbed.fault_servers import (
@@ -429,7 +430,7 @@ def test_each_fault_ends_as_the_table_says(harness: Harness, fault: Fault, caplo
         assert failure.facts["operation"] in operations.get(fault.area, ("parameter",))
     harness.heal()
     if fault.area == "database" and fault.error is TLS:
-        harness.frame = start_frame()  # Its trust was changed by the test.
+        harness.frame = start_frame(application)  # Its trust was changed by the test.
     assert harness.invoke()["database"] == harness.server.database
 
 

@@ -246,7 +246,7 @@ def test_rotations_in_the_middle_of_a_transaction_fail_nothing(
 ) -> None:
     rotate()
     _empty(server)
-    frame = environment()
+    frame = environment(application)
     frame.handle({}, Context())
     runs = []
 

@@ -1,64 +1,29 @@
-"""An application of orders, made by editing application.py, its test and migrations/ alone, deploys and answers."""
+"""The tests of the application of orders where it is deployed, as they stand in its local/tests/test_application.py."""
 
 import re
-import shutil
-import subprocess
-import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import operations.aws
 from local.cloud import LocalCloud
-from local.tests.fixtures import local_cloud
-from operations.application import copy_application
-from operations.commands import ROOT, environment
 
-ORDERS = ROOT / "proof" / "orders"
 Ask = Callable[[object], Any]
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the application, with that of the orders in its place."""
-    folder = copy_application(tmp_path_factory.mktemp("orders"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ORDERS / "application.py", folder / "lambda_src")
-    shutil.copy(ORDERS / "tests.py", folder / "tests" / "lambda_src" / "test_application.py")
-    for migration in ORDERS.glob("*.sql"):
-        shutil.copy(migration, folder / "migrations")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def orders(tree: Path) -> Iterator[LocalCloud]:
-    with local_cloud("orders") as cloud:
-        cloud.bootstrap()
-        cloud.deploy(root=tree)
-        yield cloud
-
-
 @pytest.fixture
-def ask(orders: LocalCloud) -> Ask:
-    client, name = orders.client("lambda"), orders.outputs("Service")["FunctionName"]
+def ask(cloud: LocalCloud, outputs: dict[str, str]) -> Ask:
+    client = cloud.client("lambda")
 
     def ask(event: object) -> Any:
-        result = operations.aws.invoke(client, name, event)
+        result = operations.aws.invoke(client, outputs["FunctionName"], event)
         assert not result["error"], result["answer"]
         return result["answer"]
 
     return ask
-
-
-def test_its_tests_and_those_of_the_functions_pass(tree: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/lambda_src"]
-    run = subprocess.run(command, cwd=tree, env=environment() | {"PYTEST_ADDOPTS": ""}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout
 
 
 def _order(ask: Ask, customer: str, total: str = "12.50", key: str = "") -> Any:
