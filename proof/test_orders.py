@@ -1,4 +1,4 @@
-"""An application of orders, made by editing application.py, its two tests and migrations/ alone, deploys and answers."""
+"""An application of orders, made by editing application.py, its tests and migrations/ alone, deploys and answers."""
 
 import re
 import shutil
