@@ -1,8 +1,8 @@
-"""Lambda: what it counts of an invocation, its id, and which version an alias of two chooses.
+"""Lambda: what it counts of an invocation, its id, which version an alias of two chooses, and idle functions.
 
 ministack counts the invocations of callers only, for the function as a whole, counts a throttled one twice, knows no
-weights, and gives each try of an asynchronous invocation an id of its own. This patch can go when it does as Lambda
-does.
+weights, gives each try of an asynchronous invocation an id of its own, and leaves an idle function as it is. This
+patch can go when it does as Lambda does.
 """
 
 import json
@@ -14,15 +14,19 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
+from ministack.core.responses import error_response_json
 from ministack.services import cloudwatch, lambda_svc
 
 FUNCTION_LOG: Final = Path(os.environ["LOCAL_RUN"]) / "functions"
 """What every function printed: JSON lists of milliseconds since 1970, the function's name and a line."""
+IDLE: Final = Path(os.environ["LOCAL_RUN"]) / "idle"
+"""A file with the name of each function that has been idle for weeks; LocalCloud.let_idle writes it."""
 
 _writing = threading.Lock()
 _alias: ContextVar[str] = ContextVar("the alias by which the function is called", default="")
 _asynchronous: ContextVar[str] = ContextVar("the id of an asynchronous invocation", default="")
 _invoke = lambda_svc._invoke
+_configuration = lambda_svc._get_function_config
 _invoke_asynchronously = lambda_svc.invoke_async_with_retry
 _dispatch = lambda_svc._execute_function_dispatch
 _acquire_slot = lambda_svc._acquire_execution_slot
@@ -35,6 +39,26 @@ def install() -> None:
     lambda_svc._execute_function_dispatch = _dispatch_and_count
     lambda_svc._acquire_execution_slot = _acquire_or_count
     lambda_svc._invoke = _invoke_one_of_two
+    lambda_svc._get_function_config = _configuration_with_state
+
+
+def wakes(name: str) -> bool:
+    """Whether a function was idle: this invocation fails, and has Lambda give it its network interfaces again.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
+    """
+    try:
+        (IDLE / name).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _configuration_with_state(name: str, qualifier: str | None = None) -> Any:
+    status, headers, body = _configuration(name, qualifier)
+    if (IDLE / name).exists():
+        body = json.dumps(json.loads(body) | {"State": "Inactive", "StateReasonCode": "Idle"}).encode()
+    return status, headers, body
 
 
 async def _invoke_one_of_two(
@@ -44,6 +68,9 @@ async def _invoke_one_of_two(
 
     https://docs.aws.amazon.com/lambda/latest/dg/configuring-alias-routing.html
     """
+    if wakes(name):
+        message = "The operation cannot be performed at this time. The function is currently in the following state: "
+        return error_response_json("ResourceConflictException", message + "Pending", 409)
     query = query_params or {}
     qualifier = path_qualifier or lambda_svc._qp_first(query, "Qualifier")
     alias = lambda_svc._functions.get(name, {}).get("aliases", {}).get(qualifier)

@@ -15,7 +15,7 @@ from ministack.core.responses import error_response_json, json_response, new_uui
 from ministack.services import lambda_svc, secretsmanager
 from ministack.services.cloudformation import drift, provisioners
 
-from local.ministack_patches import Created, Properties, provide
+from local.ministack_patches import Created, Properties, invocations, provide
 
 STEPS: Final = ("createSecret", "setSecret", "testSecret", "finishSecret")
 ATTEMPTS: Final = 5
@@ -194,7 +194,8 @@ def _run_steps(function: dict[str, Any], secret: dict[str, Any], token: str) -> 
     for attempt in range(ATTEMPTS):
         for step in STEPS:
             event = {"Step": step, "SecretId": secret["ARN"], "ClientRequestToken": token}
-            if lambda_svc._execute_function(function, event).get("error"):
+            is_refused = invocations.wakes(function["config"]["FunctionName"])
+            if is_refused or lambda_svc._execute_function(function, event).get("error"):
                 logger.warning("rotation of %s: %s failed", secret["Name"], step)
                 break
         else:

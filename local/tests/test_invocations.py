@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from local.cloud import LocalCloud
+from local.tests.fixtures import wait_for_rotation
 from operations.logs import told
 
 
@@ -108,3 +109,22 @@ def test_an_invocation_is_counted_for_the_function_the_alias_and_the_version(
     assert [_counted(cloud, "Invocations", **each) for each in sets] == [each + 3 for each in before]
     assert _counted(cloud, "Invocations") >= everything + 3  # Of all functions.
     assert _counted(cloud, "Invocations", **resource, ExecutedVersion="99") == 0
+
+
+def test_the_first_invocation_of_an_idle_function_fails(cloud: LocalCloud, outputs: dict[str, str]) -> None:
+    client, called = cloud.client("lambda"), {"FunctionName": outputs["FunctionName"]}
+    cloud.let_idle(client.get_function_configuration(**called)["FunctionName"])
+    assert client.get_function_configuration(**called)["State"] == "Inactive"
+    with pytest.raises(client.exceptions.ResourceConflictException, match="Pending"):
+        client.invoke(**called)
+    assert client.get_function_configuration(**called)["State"] == "Active"
+    assert "FunctionError" not in client.invoke(**called)
+
+
+def test_a_rotation_whose_function_is_idle_is_repeated(cloud: LocalCloud, outputs: dict[str, str]) -> None:
+    secrets, secret_id = cloud.client("secretsmanager"), outputs["DatabaseSecretArn"]
+    function = secrets.describe_secret(SecretId=secret_id)["RotationLambdaARN"].rpartition(":")[2]
+    cloud.let_idle(function)
+    secrets.rotate_secret(SecretId=secret_id)
+    wait_for_rotation(cloud, secret_id)
+    assert cloud.client("lambda").get_function_configuration(FunctionName=function)["State"] == "Active"
