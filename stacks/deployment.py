@@ -47,6 +47,9 @@ DESCRIBE: Final[Mapping[str, str]] = {
 Descriptions alone: no secret, no code, no log line. A test derives them from CloudFormation's schemas.
 """
 
+CHANGES: Final = "Cancel Continue Create Delete Execute Import Rollback Set Signal Update"
+"""How the names of CloudFormation's actions begin that change a stack."""
+
 
 class DeploymentStack(cdk.Stack):
     """The roles for one environment of one repository.
@@ -77,6 +80,33 @@ class DeploymentStack(cdk.Stack):
             statements=[iam.PolicyStatement(actions=["sts:AssumeRole"], resources=roles)],
         )
         iam.ManagedPolicy(self, "VerifyPolicy", roles=[deploy, verify], statements=self._reads(settings))
+        if settings.bootstrap_qualifier != cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER:
+            self._keep_to_this_environment(settings)
+
+    def _keep_to_this_environment(self, settings: Settings) -> None:
+        """Deny the role with which CDK deploys by this bootstrap, which is the environment's own, all other stacks.
+
+        CDK gives it every stack of the account
+        (https://github.com/aws/aws-cdk-cli/blob/main/packages/aws-cdk/lib/api/bootstrap/bootstrap-template.yaml).
+        """
+        stacks = [each.stack_name for each in self.node.root.node.children if isinstance(each, cdk.Stack)]
+        iam.CfnManagedPolicy(
+            self,
+            "OtherStacksPolicy",
+            roles=[f"cdk-{settings.bootstrap_qualifier}-deploy-role-{self.account}-{self.region}"],
+            policy_document=iam.PolicyDocument(
+                statements=[
+                    iam.PolicyStatement(
+                        effect=iam.Effect.DENY,
+                        actions=[f"cloudformation:{verb}*" for verb in CHANGES.split()],
+                        not_resources=[
+                            self.format_arn(service="cloudformation", resource="stack", resource_name=f"{stack}/*")
+                            for stack in stacks
+                        ],
+                    )
+                ]
+            ),
+        )
 
     def _role(self, name: str, does: str, settings: Settings, subject: str) -> iam.Role:
         role = iam.Role(

@@ -79,7 +79,7 @@ class Settings:
     )
     bootstrap_qualifier: str = setting(
         "hnb659fds",
-        "the `--qualifier` of `cdk bootstrap`; one for each environment keeps mistakes in one account apart",
+        "the `--qualifier` of `cdk bootstrap`; one for each environment keeps who deploys it from the others' stacks",
     )
     rotation_days: int = setting(30, "days between rotations of the function's password", allowed=range(1, 1001))
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -75,3 +76,23 @@ def test_what_verifies_changes_nothing_and_reads_no_secret(synthesise: Callable[
     others = {each for each in actions if not re.search(":(Get|Describe|List|Detect)", each)}
     assert others == {"iam:SimulatePrincipalPolicy", "kms:Decrypt", "lambda:InvokeFunction"}
     assert "secretsmanager:GetSecretValue" not in actions
+
+
+def test_a_bootstrap_of_its_own_deploys_no_other_environments_stacks(synthesise: Callable[..., Templates]) -> None:
+    given = {"env": "prod", "github_repository": "owner/name"}
+
+    def denied(**settings: str) -> list[dict[str, Any]]:
+        template = synthesise(**given, **settings)["Deployment"]
+        return [
+            {"to": each["Properties"].get("Roles"), **statement}
+            for each in template["Resources"].values()
+            for statement in each["Properties"].get("PolicyDocument", {}).get("Statement", [])
+            if statement["Effect"] == "Deny"
+        ]
+
+    assert denied() == []  # Others of the account share the default bootstrap.
+    (statement,) = denied(bootstrap_qualifier="prod")
+    assert ["cdk-prod-deploy-role-" in json.dumps(each) for each in statement["to"]] == [True]
+    own = re.findall(r":stack/demoApp-prod-(\w+)/\*", json.dumps(statement["NotResource"]))
+    assert set(own) == set(synthesise(**given))
+    assert len(own) == len(statement["NotResource"])
