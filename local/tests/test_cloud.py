@@ -14,7 +14,7 @@ import pytest
 from app import lasting_settings
 from local.cloud import LocalCloud
 from local.peer import TELLS_PROCESSES
-from local.tests.fixtures import assembly, wait_for_rotation
+from local.tests.fixtures import wait_for_rotation
 from operations.commands import ROOT
 from shared.frame import HEALTH
 
@@ -76,16 +76,6 @@ def test_a_rotation_goes_through_the_deployed_function_and_invocations_go_on(
     assert {before["username"], after["username"]} == {USER, f"{USER}_clone"}
     assert after["password"] != before["password"]
     assert not invoke(HEALTH)["error"]
-
-
-def test_deploying_again_changes_nothing(cloud: LocalCloud) -> None:
-    printed = cloud.deploy()
-    assert printed.count("(no changes)") == 4
-
-
-def test_the_diff_is_empty(cloud: LocalCloud) -> None:
-    printed = cloud.cdk("diff", "--all", "--fail", f"--app={assembly()}")
-    assert "Number of stacks with differences: 0" in printed
 
 
 def test_the_database_server_runs_without_privileges_on_localhost_only(cloud: LocalCloud) -> None:

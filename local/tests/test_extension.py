@@ -15,9 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
-from local.cloud import LocalCloud
 from local.extension import TOKEN_HEADER, Cache, Configuration, ExtensionEmulator
-from local.extension import Upstream as RealUpstream
 from local.extension.__main__ import TOKEN_FILE
 from local.extension.upstream import _go_json
 from local.mysql import free_port
@@ -76,9 +74,9 @@ class Served:
 
 
 @contextmanager
-def _serve(_of: Callable[[Configuration], Any] = lambda _: Upstream(), /, **environ: str) -> Iterator[Served]:
+def _serve(**environ: str) -> Iterator[Served]:
     configuration = Configuration.read({"AWS_SESSION_TOKEN": TOKEN, **environ})
-    upstream = _of(configuration)
+    upstream = Upstream()
     extension = ExtensionEmulator(Configuration(**{**vars(configuration), "port": 0}), upstream)
     threading.Thread(target=extension.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
@@ -118,23 +116,6 @@ def test_a_secret_is_written_as_gos_json_encoder_writes_it(served: Served) -> No
     assert headers["Content-Type"].startswith("text/plain")
     assert int(headers["Content-Length"]) == len(body)
     assert "Server" not in headers
-
-
-def test_a_secret_is_read_through_parameter_store(
-    cloud: LocalCloud, outputs: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By its name under a prefix (https://docs.aws.amazon.com/systems-manager/latest/userguide/integration-ps-secretsmanager.html)."""
-    secret = cloud.client("secretsmanager").get_secret_value(SecretId=outputs["DatabaseSecretArn"])
-    path = quote(f"/aws/reference/secretsmanager/{secret['Name']}", safe="")
-    for name, value in cloud.variables.items():
-        monkeypatch.setenv(name, value)
-    with _serve(RealUpstream) as served:
-        served.extension.ready.set()
-        status, body, _ = served.get(f"/systemsmanager/parameters/get?name={path}&withDecryption=true")
-        assert status == 200
-        assert json.loads(body)["Parameter"]["Value"] == secret["SecretString"]
-        assert json.loads(body)["Parameter"]["Version"] == 0
-        assert served.get(f"/systemsmanager/parameters/get?name={path}")[0] == 400  # A secret is read decrypted only.
 
 
 def test_binary_secrets_are_base64_and_whole_seconds_have_no_fraction() -> None:

@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
+from local.extension import Configuration, Upstream
 
 Calls = dict[str, tuple[Callable[[], object], str, str]]
 
@@ -124,6 +125,19 @@ def test_a_secret_is_read_through_parameter_store_decrypted_only(cloud: LocalClo
     for form, decrypted, code in ((path, False, "ValidationException"), (f"{path}x", True, "ParameterNotFound")):
         with pytest.raises(ClientError, match=code):
             parameters.get_parameter(Name=form, WithDecryption=decrypted)
+
+
+def test_the_emulator_reads_a_secret_through_parameter_store(
+    cloud: LocalCloud, outputs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cloud.variables.items():
+        monkeypatch.setenv(name, value)
+    secret = cloud.client("secretsmanager").get_secret_value(SecretId=outputs["DatabaseSecretArn"])
+    name, emulator = f"/aws/reference/secretsmanager/{secret['Name']}", Upstream(Configuration())
+    parameter = json.loads(emulator.parameter(name, "", with_decryption=True))["Parameter"]
+    assert (parameter["Value"], parameter["Version"]) == (secret["SecretString"], 0)
+    with pytest.raises(ClientError, match="ValidationException"):
+        emulator.parameter(name, "", with_decryption=False)
 
 
 def test_pages_of_a_log_lose_nothing_and_a_pattern_chooses(cloud: LocalCloud) -> None:

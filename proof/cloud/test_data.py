@@ -19,13 +19,13 @@ import pytest
 import operations.aws
 from app import lasting_settings, templates
 from local.cloud import CloudError, LocalCloud
-from local.tests import instances
 from local.tests.fixtures import local_cloud, wait_for_rotation
 from operations import adoption
 from operations.commands import ROOT, environment
 from operations.preflight import Preflight
 from operations.verify.database import instance
 from operations.verify.deployed import Deployed
+from proof.testbed import instances
 from shared import schema
 from stacks.settings import from_context
 

@@ -36,6 +36,16 @@ def test_a_version_that_cannot_answer_fails_the_deploy_and_callers_keep_the_one_
     cloud.deploy(assembly=assembly())
 
 
+def test_deploying_again_changes_nothing(cloud: LocalCloud) -> None:
+    printed = cloud.deploy()
+    assert printed.count("(no changes)") == 4
+
+
+def test_the_diff_is_empty(cloud: LocalCloud) -> None:
+    printed = cloud.cdk("diff", "--all", "--fail", f"--app={assembly()}")
+    assert "Number of stacks with differences: 0" in printed
+
+
 @pytest.fixture
 def second_cloud() -> Iterator[LocalCloud]:
     with local_cloud("second") as cloud:

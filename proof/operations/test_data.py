@@ -13,12 +13,12 @@ from botocore.exceptions import ClientError, WaiterError
 from app import lasting_settings, templates
 from local.cloud import LocalCloud
 from local.tests.fixtures import local_cloud
-from local.tests.instances import FRESH, deploy, execute, instance, log_in, master
 from operations import adoption, snapshots
 from operations import restore as restoring
 from operations.commands import ROOT
 from operations.databases import DatabaseError, credentials, rows_of
 from operations.restore import Restore
+from proof.testbed.instances import FRESH, deploy, execute, instance, log_in, master
 from stacks.settings import from_context
 
 DEV = lasting_settings()

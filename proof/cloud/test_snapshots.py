@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
 from local.tests.fixtures import local_cloud
-from local.tests.instances import FRESH, RESTORED, deploy, execute, instance, master
+from proof.testbed.instances import FRESH, RESTORED, deploy, execute, instance, master
 
 
 @pytest.fixture(scope="module")
