@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from operations.commands import ROOT
 from proof.copies import copied, filled, run_in
 
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs git")
@@ -99,3 +100,20 @@ def test_a_dead_link_or_target_would_be_found(tmp_path: Path, folder: str) -> No
     with (copy / "README.md").open("a") as readme:
         readme.write(f"\n[more]({folder}/README.md), `make nowhere`\n")
     assert _dead(copy) == [f"{folder}/README.md", "nowhere"]
+
+
+EDITED = {
+    "application.py": "lambda_src/application.py",
+    "tests.py": "tests/lambda_src/test_application.py",
+    "server_tests.py": "local/tests/test_application.py",
+}
+
+
+def test_all_tests_pass_with_an_application_of_orders_in_its_files_alone(tmp_path: Path) -> None:
+    copy = filled(copied(tmp_path / "orders", "proof"))
+    orders = ROOT / "proof" / "orders"
+    for ours, theirs in EDITED.items():
+        shutil.copy(orders / ours, copy / theirs)
+    for migration in orders.glob("*.sql"):
+        shutil.copy(migration, copy / "migrations")
+    assert re.search(r"\d\d\d passed", run_in(copy, "make", "test"))

@@ -1,4 +1,4 @@
-"""An application of orders: what a copy's own application.py might be (proof/test_orders.py)."""
+"""An application of orders: what a copy's own application.py might be (proof/test_copies.py)."""
 
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
