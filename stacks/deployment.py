@@ -1,6 +1,6 @@
 """The IAM roles of GitHub's workflows, by OpenID Connect and without stored keys: one deploys, one verifies."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import aws_cdk as cdk
@@ -60,7 +60,10 @@ class DeploymentStack(cdk.Stack):
     because an account has only one, for all repositories (docs/operations.md has the command).
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
+    def __init__(
+        self, scope: Construct, construct_id: str, *, settings: Settings, elsewhere: Sequence[str] = ()
+    ) -> None:
+        """Add the roles; `elsewhere` is how the stacks' names begin in environments that have another bootstrap."""
         super().__init__(scope, construct_id, env=settings.place, termination_protection=settings.protect_data)
         deploy = self._role("Role", f"Deploys {settings.env}", settings, f"environment:{settings.env}")
         verify = self._role("VerifyRole", f"Verifies {settings.env}", settings, f"ref:refs/heads/{DEFAULT_BRANCH}")
@@ -80,32 +83,29 @@ class DeploymentStack(cdk.Stack):
             statements=[iam.PolicyStatement(actions=["sts:AssumeRole"], resources=roles)],
         )
         iam.ManagedPolicy(self, "VerifyPolicy", roles=[deploy, verify], statements=self._reads(settings))
-        if settings.bootstrap_qualifier != cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER:
-            self._keep_to_this_environment(settings)
+        if elsewhere:
+            self._keep_from(elsewhere, settings)
 
-    def _keep_to_this_environment(self, settings: Settings) -> None:
-        """Deny the role with which CDK deploys by this bootstrap, which is the environment's own, all other stacks.
+    def _keep_from(self, elsewhere: Sequence[str], settings: Settings) -> None:
+        """Deny the role with which CDK deploys by this environment's bootstrap the stacks of those that have another.
 
         CDK gives it every stack of the account
         (https://github.com/aws/aws-cdk-cli/blob/main/packages/aws-cdk/lib/api/bootstrap/bootstrap-template.yaml).
         """
-        stacks = [each.stack_name for each in self.node.root.node.children if isinstance(each, cdk.Stack)]
+        own = [each.stack_name for each in self.node.root.node.children if isinstance(each, cdk.Stack)]
+        names = [prefix + each.removeprefix(settings.stack_prefix) for prefix in elsewhere for each in own]
+        denial = iam.PolicyStatement(
+            effect=iam.Effect.DENY,
+            actions=[f"cloudformation:{verb}*" for verb in CHANGES.split()],
+            resources=[
+                self.format_arn(service="cloudformation", resource="stack", resource_name=f"{name}/*") for name in names
+            ],
+        )
         iam.CfnManagedPolicy(
             self,
             "OtherStacksPolicy",
             roles=[f"cdk-{settings.bootstrap_qualifier}-deploy-role-{self.account}-{self.region}"],
-            policy_document=iam.PolicyDocument(
-                statements=[
-                    iam.PolicyStatement(
-                        effect=iam.Effect.DENY,
-                        actions=[f"cloudformation:{verb}*" for verb in CHANGES.split()],
-                        not_resources=[
-                            self.format_arn(service="cloudformation", resource="stack", resource_name=f"{stack}/*")
-                            for stack in stacks
-                        ],
-                    )
-                ]
-            ),
+            policy_document=iam.PolicyDocument(statements=[denial]),
         )
 
     def _role(self, name: str, does: str, settings: Settings, subject: str) -> iam.Role:

@@ -217,12 +217,14 @@ class _Fields:
         return values is not None and all(holds(values[name]) for name, holds in self._conditions.items())
 
     def values(self, message: str) -> dict[str, str] | None:
-        """The fields of a message by their names, or None when it has fewer or more."""
+        """The fields of a message by their names, of which the last takes the rest; None when it has fewer."""
         fields = [found[1] or found[2] or found[3] or "" for found in _FIELD.finditer(message)]
         names = list(self._names)
         if "..." in names:
             place = names.index("...")
             names[place : place + 1] = ["..."] * (len(fields) - len(names) + 1)
+        elif len(fields) > len(names):
+            fields = [*fields[: len(names) - 1], " ".join(fields[len(names) - 1 :])]
         return dict(zip(names, fields, strict=True)) if len(names) == len(fields) else None
 
 
@@ -280,5 +282,6 @@ def _equal(word: str) -> _Holds:
     number = None if word.startswith('"') else _number(word)
     if number is not None:
         return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value == number
-    pattern = re.compile(".*".join(map(re.escape, _unquoted(word).split("*"))), re.DOTALL)
+    parts = re.sub(r"\*+", "*", _unquoted(word)).split("*")
+    pattern = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
     return lambda value: isinstance(value, str) and bool(pattern.fullmatch(value))

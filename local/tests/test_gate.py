@@ -24,6 +24,7 @@ from botocore.credentials import Credentials
 
 from local.cloud import LocalCloud
 from local.processes import Running, running
+from shared.frame import HEALTH
 
 Send = Callable[..., tuple[int, str]]
 
@@ -244,9 +245,9 @@ def _processes(cloud: LocalCloud) -> list[Running]:
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs Linux, and root to be somebody else")
 def test_another_user_gets_nothing_from_the_runtime_api_and_the_extension(
-    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]]
+    cloud: LocalCloud, invoke: Callable[..., dict[str, Any]]
 ) -> None:
-    assert not invoke()["error"]
+    assert not invoke(HEALTH)["error"]
     gateway = int(cloud.variables["AWS_ENDPOINT_URL"].rpartition(":")[2])
     (instance,) = cloud.client("rds").describe_db_instances()["DBInstances"]
     ports = {port for _, port in _listening(_processes(cloud))} - {gateway, instance["Endpoint"]["Port"]}
@@ -262,12 +263,12 @@ def test_another_user_gets_nothing_from_the_runtime_api_and_the_extension(
         text=True,
     )
     assert stranger.stdout.split() == ["0"] * len(ports), stranger.stderr
-    assert not invoke()["error"]
+    assert not invoke(HEALTH)["error"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS shows the connections of root's processes to root alone")
-def test_everything_listens_on_localhost_only(cloud: LocalCloud, invoke: Callable[[], dict[str, Any]]) -> None:
-    assert not invoke()["error"]
+def test_everything_listens_on_localhost_only(cloud: LocalCloud, invoke: Callable[..., dict[str, Any]]) -> None:
+    assert not invoke(HEALTH)["error"]
     listening = _listening(_processes(cloud))
     assert len(listening) >= 4  # The gateway, the Runtime API, the extension and the database.
     assert all(ipaddress.ip_address(address).is_loopback for address, _ in listening)

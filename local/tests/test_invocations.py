@@ -14,6 +14,7 @@ import pytest
 from local.cloud import LocalCloud
 from local.tests.fixtures import wait_for_rotation
 from operations.logs import told
+from shared.frame import HEALTH
 
 
 @pytest.fixture
@@ -96,16 +97,16 @@ def _counted(cloud: LocalCloud, metric: str, **dimensions: str) -> float:
 
 
 def test_an_invocation_is_counted_for_the_function_the_alias_and_the_version(
-    cloud: LocalCloud, invoke: Callable[[], dict[str, Any]], outputs: dict[str, str]
+    cloud: LocalCloud, invoke: Callable[..., dict[str, Any]], outputs: dict[str, str]
 ) -> None:
-    version = invoke()["version"]
+    version = invoke(HEALTH)["version"]
     name = outputs["FunctionName"].split(":")[-2]
     resource = {"FunctionName": name, "Resource": f"{name}:live"}
     sets = ({"FunctionName": name}, resource, resource | {"ExecutedVersion": version})
     before = [_counted(cloud, "Invocations", **each) for each in sets]
     everything = _counted(cloud, "Invocations")
     for _ in range(3):
-        invoke()
+        invoke(HEALTH)
     assert [_counted(cloud, "Invocations", **each) for each in sets] == [each + 3 for each in before]
     assert _counted(cloud, "Invocations") >= everything + 3  # Of all functions.
     assert _counted(cloud, "Invocations", **resource, ExecutedVersion="99") == 0

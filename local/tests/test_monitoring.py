@@ -136,7 +136,10 @@ ACCESS = '127.0.0.1 Prod frank [10/Oct/2000:13:25:15 -0700] "GET /index.html HTT
     ("pattern", "matches"),
     [
         ("[ip, user, username, timestamp, request, status_code, bytes]", True),
-        ("[ip, user]", False),
+        ("[ip, user]", True),
+        ("[ip = 127*, rest = *1534]", True),
+        ("[ip = Prod, rest]", False),
+        ("[ip, user = Q*****d, rest]", False),
         ("[ip, user, username, timestamp, request, status_code, bytes, more]", False),
         ("[ip, user, username, timestamp, request =*.html*, status_code = 4*, bytes]", True),
         ("[ip, user, username, timestamp, request =*.png*, status_code = 4*, bytes]", False),

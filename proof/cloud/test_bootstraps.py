@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from local.cloud import ACCOUNT, HERE, REGION, LocalCloud
 from local.tests.fixtures import local_cloud
+from operations.application import copy_application
 from operations.commands import ROOT
 from proof.cloud.roles import session_of_role
 from stacks.deployment import CHANGES
@@ -20,15 +21,19 @@ CHANGED = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic", "Proper
 
 
 @pytest.fixture(scope="module")
-def account() -> Any:
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
     """An account with a bootstrap and GitHub's roles for dev and for prod, and a stack of each."""
+    tree = copy_application(tmp_path_factory.mktemp("bootstraps"))
+    settings = json.loads((tree / "cdk.json").read_text())
+    settings["context"] |= {env: {"bootstrap_qualifier": env} for env in ("dev", "prod")}
+    (tree / "cdk.json").write_text(json.dumps(settings))
     with local_cloud("bootstraps") as cloud:
         for env in ("dev", "prod"):
             options = ["--qualifier", env, "--toolkit-stack-name", f"CDK-{env}", f"aws://{ACCOUNT}/{REGION}"]
             cloud.cdk("bootstrap", *options, cwd=cloud.folder)
-            given = [*HERE, f"env={env}", f"bootstrap_qualifier={env}", "github_repository=owner/name"]
-            options = [f"--output={cloud.folder / env}", *(f"--context={each}" for each in given)]
-            cloud.cdk("deploy", "--exclusively", "--require-approval=never", *options, f"demoApp-{env}-Deployment")
+            given = [f"--context={each}" for each in (*HERE, f"env={env}", "github_repository=owner/name")]
+            options = ["--exclusively", "--require-approval=never", f"--output={cloud.folder / env}", *given]
+            cloud.cdk("deploy", *options, f"demoApp-{env}-Deployment", cwd=tree)
             cloud.client("cloudformation").create_stack(StackName=f"demoApp-{env}-Service", TemplateBody=TEMPLATE)
         yield cloud
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import app
 from tests.conftest import Templates
 
 ISSUER = "token.actions.githubusercontent.com"
@@ -78,11 +79,12 @@ def test_what_verifies_changes_nothing_and_reads_no_secret(synthesise: Callable[
     assert "secretsmanager:GetSecretValue" not in actions
 
 
-def test_a_bootstrap_of_its_own_deploys_no_other_environments_stacks(synthesise: Callable[..., Templates]) -> None:
-    given = {"env": "prod", "github_repository": "owner/name"}
+def test_who_deploys_by_one_bootstrap_changes_no_stack_of_an_environment_that_has_another() -> None:
+    def synthesised(**context: Any) -> dict[str, Any]:
+        return app.templates(github_repository="owner/name", account="", region="", **context)
 
-    def denied(**settings: str) -> list[dict[str, Any]]:
-        template = synthesise(**given, **settings)["Deployment"]
+    def denied(env: str, **settings: Any) -> list[dict[str, Any]]:
+        template = synthesised(env=env, **settings)["Deployment"]
         return [
             {"to": each["Properties"].get("Roles"), **statement}
             for each in template["Resources"].values()
@@ -90,9 +92,11 @@ def test_a_bootstrap_of_its_own_deploys_no_other_environments_stacks(synthesise:
             if statement["Effect"] == "Deny"
         ]
 
-    assert denied() == []  # Others of the account share the default bootstrap.
-    (statement,) = denied(bootstrap_qualifier="prod")
-    assert ["cdk-prod-deploy-role-" in json.dumps(each) for each in statement["to"]] == [True]
-    own = re.findall(r":stack/demoApp-prod-(\w+)/\*", json.dumps(statement["NotResource"]))
-    assert set(own) == set(synthesise(**given))
-    assert len(own) == len(statement["NotResource"])
+    assert denied("dev") == denied("dev", bootstrap_qualifier="shared") == []
+    assert denied("dev", dev={"bootstrap_qualifier": "own"}, prod={"bootstrap_qualifier": "own"}) == []
+    stacks = set(synthesised())
+    for env, qualifier, other in (("dev", "hnb659fds", "prod"), ("prod", "prod", "dev")):
+        (statement,) = denied(env, prod={"bootstrap_qualifier": "prod"})
+        assert [f"cdk-{qualifier}-deploy-role-" in json.dumps(each) for each in statement["to"]] == [True]
+        found = re.findall(r":stack/demoApp-(\w+)-(\w+)/\*", json.dumps(statement["Resource"]))
+        assert set(found) == {(other, stack) for stack in stacks}
