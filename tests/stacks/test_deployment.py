@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import app
+from stacks.settings import ENVIRONMENTS
 from tests.conftest import Templates
 
 ISSUER = "token.actions.githubusercontent.com"
@@ -94,9 +95,10 @@ def test_who_deploys_by_one_bootstrap_changes_no_stack_of_an_environment_that_ha
 
     assert denied("dev") == denied("dev", bootstrap_qualifier="shared") == []
     assert denied("dev", dev={"bootstrap_qualifier": "own"}, prod={"bootstrap_qualifier": "own"}) == []
-    stacks = set(synthesised())
-    for env, qualifier, other in (("dev", "hnb659fds", "prod"), ("prod", "prod", "dev")):
+    stacks, application = set(synthesised()), app.lasting_settings().application
+    others = {("dev", "hnb659fds"): {"prod"}, ("prod", "prod"): set(ENVIRONMENTS) - {"prod"}}
+    for (env, qualifier), out_of_reach in others.items():
         (statement,) = denied(env, prod={"bootstrap_qualifier": "prod"})
         assert [f"cdk-{qualifier}-deploy-role-" in json.dumps(each) for each in statement["to"]] == [True]
-        found = re.findall(r":stack/demoApp-(\w+)-(\w+)/\*", json.dumps(statement["Resource"]))
-        assert set(found) == {(other, stack) for stack in stacks}
+        found = re.findall(rf":stack/{application}-([\w-]+)-(\w+)/\*", json.dumps(statement["Resource"]))
+        assert set(found) == {(other, stack) for other in out_of_reach for stack in stacks}
