@@ -94,7 +94,7 @@ def test_who_deploys_by_one_bootstrap_changes_no_stack_of_an_environment_that_ha
         ]
 
     assert denied("dev") == denied("dev", bootstrap_qualifier="shared") == []
-    assert denied("dev", dev={"bootstrap_qualifier": "own"}, prod={"bootstrap_qualifier": "own"}) == []
+    assert denied("dev", **{env: {"bootstrap_qualifier": "own"} for env in ENVIRONMENTS}) == []
     stacks, application = set(synthesised()), app.lasting_settings().application
     others = {("dev", "hnb659fds"): {"prod"}, ("prod", "prod"): set(ENVIRONMENTS) - {"prod"}}
     for (env, qualifier), out_of_reach in others.items():
