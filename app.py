@@ -4,7 +4,6 @@
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from stacks.network import NetworkStack
 from stacks.packaging.dependencies import DependenciesError
 from stacks.packaging.migrations import MigrationsError, check_migrations
 from stacks.service import ServiceStack
-from stacks.settings import ENVIRONMENTS, Settings, SettingsError, from_context
+from stacks.settings import Settings, SettingsError, from_context
 
 
 def build(app: cdk.App, settings: Settings) -> None:
@@ -38,23 +37,11 @@ def build(app: cdk.App, settings: Settings) -> None:
     service = ServiceStack(app, f"{prefix}Service", settings=settings, network=network, database=database)
     MonitoringStack(app, f"{prefix}Monitoring", settings=settings, network=network, database=database, service=service)
     if settings.github_repository:
-        DeploymentStack(app, f"{prefix}Deployment", settings=settings, elsewhere=_elsewhere(app, settings))
+        DeploymentStack(app, f"{prefix}Deployment", settings=settings)
     keep_others_from_deploying(app, settings)
     cdk.Tags.of(app).add("application", settings.application)
     cdk.Tags.of(app).add("environment", settings.env)
     acknowledge_findings(app, settings)
-
-
-def _elsewhere(app: cdk.App, settings: Settings) -> list[str]:
-    """How the stacks' names begin in the environments that have another bootstrap, by cdk.json."""
-    if app.node.try_get_context("bootstrap_qualifier"):
-        return []  # It is given for all of them.
-    return [
-        replace(other, application=settings.application).stack_prefix
-        for env, other in ENVIRONMENTS.items()
-        if (app.node.try_get_context(env) or {}).get("bootstrap_qualifier", other.bootstrap_qualifier)
-        != settings.bootstrap_qualifier
-    ]
 
 
 def lasting_context() -> dict[str, Any]:

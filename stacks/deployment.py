@@ -1,6 +1,7 @@
 """The IAM roles of GitHub's workflows, by OpenID Connect and without stored keys: one deploys, one verifies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import aws_cdk as cdk
@@ -8,7 +9,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.constructs.serving_function import ALIAS
-from stacks.settings import Settings
+from stacks.settings import ENVIRONMENTS, Settings
 
 ISSUER: Final = "token.actions.githubusercontent.com"
 DEFAULT_BRANCH: Final = "main"
@@ -60,10 +61,7 @@ class DeploymentStack(cdk.Stack):
     because an account has only one, for all repositories (docs/operations.md has the command).
     """
 
-    def __init__(
-        self, scope: Construct, construct_id: str, *, settings: Settings, elsewhere: Sequence[str] = ()
-    ) -> None:
-        """Add the roles; `elsewhere` is how the stacks' names begin in environments that have another bootstrap."""
+    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
         super().__init__(scope, construct_id, env=settings.place, termination_protection=settings.protect_data)
         deploy = self._role("Role", f"Deploys {settings.env}", settings, f"environment:{settings.env}")
         verify = self._role("VerifyRole", f"Verifies {settings.env}", settings, f"ref:refs/heads/{DEFAULT_BRANCH}")
@@ -83,22 +81,35 @@ class DeploymentStack(cdk.Stack):
             statements=[iam.PolicyStatement(actions=["sts:AssumeRole"], resources=roles)],
         )
         iam.ManagedPolicy(self, "VerifyPolicy", roles=[deploy, verify], statements=self._reads(settings))
-        if elsewhere:
+        if elsewhere := self._elsewhere(settings):
             self._keep_from(elsewhere, settings)
 
-    def _keep_from(self, elsewhere: Sequence[str], settings: Settings) -> None:
-        """Deny the role with which CDK deploys by this environment's bootstrap the stacks of those that have another.
+    def _elsewhere(self, settings: Settings) -> list[str]:
+        """How the stacks' names begin in the environments that have another bootstrap, by cdk.json."""
+        given = self.node.try_get_context
+        if given("bootstrap_qualifier"):
+            return []  # It is given for all of them.
+        return [
+            replace(other, application=settings.application).stack_prefix
+            for env, other in ENVIRONMENTS.items()
+            if (given(env) or {}).get("bootstrap_qualifier", other.bootstrap_qualifier) != settings.bootstrap_qualifier
+        ]
 
-        CDK gives it every stack of the account
+    def _keep_from(self, elsewhere: list[str], settings: Settings) -> None:
+        """Deny CDK's deploy role of this environment's bootstrap the stacks of those that have another.
+
+        CDK gives the role every stack of the account, in every region
         (https://github.com/aws/aws-cdk-cli/blob/main/packages/aws-cdk/lib/api/bootstrap/bootstrap-template.yaml).
         """
+        # All that were made before this stack, and this one.
         own = [each.stack_name for each in self.node.root.node.children if isinstance(each, cdk.Stack)]
         names = [prefix + each.removeprefix(settings.stack_prefix) for prefix in elsewhere for each in own]
         denial = iam.PolicyStatement(
             effect=iam.Effect.DENY,
             actions=[f"cloudformation:{verb}*" for verb in CHANGES.split()],
             resources=[
-                self.format_arn(service="cloudformation", resource="stack", resource_name=f"{name}/*") for name in names
+                self.format_arn(service="cloudformation", region="*", resource="stack", resource_name=f"{name}/*")
+                for name in names
             ],
         )
         iam.CfnManagedPolicy(

@@ -79,7 +79,7 @@ class Settings:
     )
     bootstrap_qualifier: str = setting(
         "hnb659fds",
-        "the `--qualifier` of `cdk bootstrap`; one for each environment keeps who deploys it from the others' stacks",
+        "the `--qualifier` of `cdk bootstrap`; with one for each environment, dev's role changes no stack of prod",
     )
     rotation_days: int = setting(30, "days between rotations of the function's password", allowed=range(1, 1001))
 

@@ -100,5 +100,7 @@ def test_who_deploys_by_one_bootstrap_changes_no_stack_of_an_environment_that_ha
     for (env, qualifier), out_of_reach in others.items():
         (statement,) = denied(env, prod={"bootstrap_qualifier": "prod"})
         assert [f"cdk-{qualifier}-deploy-role-" in json.dumps(each) for each in statement["to"]] == [True]
-        found = re.findall(rf":stack/{application}-([\w-]+)-(\w+)/\*", json.dumps(statement["Resource"]))
+        found = re.findall(
+            rf":cloudformation:\*:.*?:stack/{application}-([\w-]+)-(\w+)/\*", json.dumps(statement["Resource"])
+        )
         assert set(found) == {(other, stack) for other in out_of_reach for stack in stacks}
