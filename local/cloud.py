@@ -226,7 +226,7 @@ class LocalCloud:
         return [(at, short_name(function), line) for at, function, line in rows], start + len(whole + newline)
 
     def let_idle(self, function: str) -> None:
-        """Have Lambda find that nobody has called a function in a VPC, by its name, for weeks."""
+        """Act as if nobody had called this function, by its name, for weeks: Lambda makes it Inactive."""
         (self.folder / "idle" / function).touch()
 
     def client(self, service: str, **credentials: str) -> Any:

@@ -587,14 +587,14 @@ CODE: dict[str, tuple[str, str, str, str]] = {
 """Each weakening of the functions' code: the file, what stands there, what takes its place, and the tests to run."""
 
 
-TOO: dict[str, tuple[str, str, str]] = {
+SECOND_EDITS: dict[str, tuple[str, str, str]] = {
     "after a lock that was not had in time, the first half stays, and the next try stores it": (
         ADB,
         "transaction.roll_back()\n            if transaction.lost and",
         "isinstance(error, DependencyUnavailableError) or transaction.roll_back()\n            if transaction.lost and",
     )
 }
-"""What the code loses too, where two places hold the promise."""
+"""What is taken out as well, where two places hold the promise."""
 
 
 def pytest_configure() -> None:
@@ -631,7 +631,7 @@ def _killer(name: str) -> str | None:
 
 def edits(name: str) -> list[tuple[str, str, str]]:
     """A file of lambda_src/, what is taken out and what comes in; one or two of these."""
-    return [CODE[name][:3], *([TOO[name]] if name in TOO else [])]
+    return [CODE[name][:3], *([SECOND_EDITS[name]] if name in SECOND_EDITS else [])]
 
 
 def _code_killer(name: str) -> str | None:

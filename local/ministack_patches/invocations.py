@@ -38,12 +38,12 @@ def install() -> None:
     lambda_svc._emit_lambda_metrics = lambda *_, **__: None
     lambda_svc._execute_function_dispatch = _dispatch_and_count
     lambda_svc._acquire_execution_slot = _acquire_or_count
-    lambda_svc._invoke = _invoke_one_of_two
+    lambda_svc._invoke = _invoke_unless_idle
     lambda_svc._get_function_config = _configuration_with_state
 
 
 def wakes(name: str) -> bool:
-    """Whether a function was idle: this invocation fails, and has Lambda give it its network interfaces again.
+    """Whether a function was idle, and is so no more: the invocation that wakes it fails.
 
     https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
     """
@@ -61,6 +61,13 @@ def _configuration_with_state(name: str, qualifier: str | None = None) -> Any:
     return status, headers, body
 
 
+async def _invoke_unless_idle(name: str, *arguments: Any, **named: Any) -> Any:
+    if wakes(name):
+        message = "The operation cannot be performed at this time. The function is currently in the following state: "
+        return error_response_json("ResourceConflictException", message + "Pending", 409)
+    return await _invoke_one_of_two(name, *arguments, **named)
+
+
 async def _invoke_one_of_two(
     name: str, event: Any, headers: Any, path_qualifier: str | None = None, query_params: Any = None
 ) -> Any:
@@ -68,9 +75,6 @@ async def _invoke_one_of_two(
 
     https://docs.aws.amazon.com/lambda/latest/dg/configuring-alias-routing.html
     """
-    if wakes(name):
-        message = "The operation cannot be performed at this time. The function is currently in the following state: "
-        return error_response_json("ResourceConflictException", message + "Pending", 409)
     query = query_params or {}
     qualifier = path_qualifier or lambda_svc._qp_first(query, "Qualifier")
     alias = lambda_svc._functions.get(name, {}).get("aliases", {}).get(qualifier)

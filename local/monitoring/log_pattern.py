@@ -14,6 +14,11 @@ Matches = Callable[[str], bool]
 _Holds = Callable[[Any], bool]
 """Whether a JSON document has a property."""
 
+MOST_EXPRESSIONS: Final = 2
+"""In a pattern of JSON or of fields."""
+_EXPRESSION: Final = re.compile(r"[A-Za-z0-9:_#=@/;,\-^$?\[\]{}|\\*+.]+")
+"""Signs that a regular expression may have."""
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _TERM: Final = re.compile(r'([?-]?)("(?:[^"\\]|\\.)*"|%[^%]+%|\S+)\s*')
 _TOKEN: Final = re.compile(
     r"""\s*(?:(?P<selector>\$(?:\.[\w-]+|\["[^"]+"\]|\[\d+\])*)
@@ -33,7 +38,7 @@ _ABSENT: Final = object()
 
 
 class LogPatternError(ValueError):
-    """A pattern that CloudWatch Logs refuses; the message says where."""
+    """A pattern that CloudWatch Logs refuses, or that is not known here; the message says where."""
 
 
 @cache
@@ -44,6 +49,8 @@ def compile_pattern(pattern: str) -> Matches:
         LogPatternError: it does not parse.
     """
     text = pattern.strip()
+    if text.startswith(("[", "{")) and len(re.findall("%[^%]+%", _QUOTED.sub("", text))) > MOST_EXPRESSIONS:
+        raise LogPatternError(f"more than {MOST_EXPRESSIONS} regular expressions in {text!r}")
     if text.startswith("["):
         return _Fields(text).match
     if text.startswith("{"):
@@ -63,7 +70,7 @@ def selected(selector: str, message: str, pattern: str) -> Any:
 def _object(message: str) -> Any:
     try:
         return json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -102,8 +109,8 @@ def _unquoted(word: str) -> str:
 
 
 def _regular_expression(text: str) -> re.Pattern[str]:
-    if "(" in text:
-        raise LogPatternError(f"parentheses are not allowed in %{text}%")
+    if not _EXPRESSION.fullmatch(text):
+        raise LogPatternError(f"%{text}% has a sign that no regular expression may have here")
     try:
         return re.compile(text)
     except re.error as error:

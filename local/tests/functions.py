@@ -122,14 +122,13 @@ def an_application(answer: Callable[..., object], **more: object) -> Any:
     return SimpleNamespace(__name__="application", SCHEMA=application.SCHEMA, answer=answer, **more)
 
 
-def _where(_: object, __: object, config: dict[str, Any], database: ApplicationDatabase) -> object:
-    """Tell the configuration, and what the database says of itself."""
-    return {"config": config, "database": (database.row("SELECT DATABASE()") or ())[0]}
+def _database_name(_: object, __: object, ___: object, database: ApplicationDatabase) -> object:
+    return {"database": (database.row("SELECT DATABASE()") or ())[0]}
 
 
-def start_frame(application: Any = None) -> Frame:
-    """Start the function as a cold start does, with the variables of this process."""
-    return Frame(application or an_application(_where), ServingEnvironment.read(os.environ))
+def start_frame(answering: Any = None) -> Frame:
+    """Start a function with this application, or with one of the tests' own, as a cold start does."""
+    return Frame(answering or an_application(_database_name), ServingEnvironment.read(os.environ))
 
 
 def rotation_variables(server: Server) -> dict[str, str]:

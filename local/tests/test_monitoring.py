@@ -173,7 +173,8 @@ def test_a_metric_takes_a_field_that_spaces_separate() -> None:
 
 
 def test_a_pattern_of_json_matches_no_other_line() -> None:
-    assert not compile_pattern("{ $.outcome NOT EXISTS }")("START RequestId: 1")
+    for line in ("START RequestId: 1", "[" * 100_000):
+        assert not compile_pattern("{ $.outcome NOT EXISTS }")(line)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +200,10 @@ def test_a_pattern_of_json_matches_no_other_line() -> None:
         "[a > b]",
         "[a = %(b)%]",
         "%(a)%",
+        "%something!%",
+        "[a = %b!%]",
+        "[a = %b%, c = %d%, e = %f%]",
+        "{ $.a = %b% || $.a = %c% || $.a = %d% }",
     ],
 )
 def test_a_pattern_that_does_not_parse_is_refused(pattern: str) -> None:
