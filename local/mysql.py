@@ -3,6 +3,7 @@
 import os
 import pwd
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -28,6 +29,8 @@ UNPRIVILEGED: Final = "nobody"
 LOOPBACK: Final = "127.0.0.1"
 PORT: Final = 3306
 """Where clients that name no port look for a server."""
+PORTS: Final = range(15_000, 30_000)
+"""Where servers of this machine listen: below what Linux and macOS give to outgoing connections."""
 
 RDS_MASTER_PRIVILEGES: Final = (
     "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, RELOAD, PROCESS, REFERENCES, INDEX, ALTER, SHOW DATABASES, "
@@ -318,7 +321,9 @@ def own_address() -> str:
 
 
 def free_port() -> int:
-    """Return a free port on 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a free port on 127.0.0.1, which no outgoing connection takes before a server listens on it."""
+    while True:
+        port = secrets.choice(PORTS)  # Tests with a seed would all draw the same.
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pymysql
 import pytest
 
 from local.certificates import create
-from local.mysql import MySQLServer
+from local.mysql import MySQLServer, free_port
 from operations.commands import LOCAL
 
 
@@ -43,3 +44,12 @@ def test_a_server_starts_in_a_folder_that_other_users_cannot_enter(closed_folder
         assert "[ERROR]" not in server.log()
     finally:
         server.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's range")
+def test_no_outgoing_connection_gets_the_port_of_a_server_that_is_about_to_start() -> None:
+    """https://docs.kernel.org/networking/ip-sysctl.html, ip_local_port_range."""
+    first, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = {free_port() for _ in range(50)}
+    assert max(ports) < first
+    assert len(ports) > 25
