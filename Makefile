@@ -12,7 +12,6 @@ export PIP_CACHE_DIR := $(CURDIR)/.local/cache/pip
 export npm_config_cache := $(CURDIR)/.local/cache/npm
 export JSII_RUNTIME_PACKAGE_CACHE_ROOT := $(CURDIR)/.local/cache/jsii
 export CDK_HOME := $(CURDIR)/.local/cache/cdk
-export NODE_COMPILE_CACHE := $(CURDIR)/.local/cache/node
 export TMPDIR := $(CURDIR)/.local/tmp
 # The CDK library is large: without compiled modules each synth takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE

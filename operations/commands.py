@@ -25,7 +25,6 @@ def environment() -> dict[str, str]:
         "npm_config_cache": CACHE / "npm",
         "JSII_RUNTIME_PACKAGE_CACHE_ROOT": CACHE / "jsii",
         "CDK_HOME": CACHE / "cdk",
-        "NODE_COMPILE_CACHE": CACHE / "node",  # CDK's command line is one file of 16 MB.
         "TMPDIR": TEMPORARY,
     }
     paths = [VENV / "bin", ROOT / "node_modules" / ".bin", os.environ.get("PATH", os.defpath)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.commands import ROOT, environment
+from operations.commands import LOCAL, ROOT, environment
 from stacks.packaging.runtime_python import runtime_python
 
 
@@ -30,6 +30,21 @@ def test_all_faults_are_named_at_once_without_a_traceback_or_a_template(
     assert "database_name=1st: a letter" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not list(out.glob("*.template.json"))
+
+
+def test_another_synthesis_leaves_no_file_in_the_caches_and_none_behind(tmp_path: Path) -> None:
+    env = environment()
+    env |= {name: value.replace(str(LOCAL), str(tmp_path)) for name, value in env.items() if name != "PATH"}
+    (tmp_path / "tmp").mkdir()
+
+    def files_after_a_synthesis() -> set[Path]:
+        subprocess.run(["cdk", "synth", "--quiet", "--output", tmp_path / "cdk.out"], cwd=ROOT, env=env, check=True)
+        return {each for each in tmp_path.rglob("*") if not each.is_relative_to(tmp_path / "cdk.out")}
+
+    first = files_after_a_synthesis()
+    assert tmp_path / "cache/jsii/aws-cdk-lib" in first
+    assert files_after_a_synthesis() == first
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 @pytest.mark.parametrize("context", [(), ("-c", "env=prod", "-c", "egress=nat")], ids=["dev", "prod-nat"])
