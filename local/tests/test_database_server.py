@@ -62,7 +62,9 @@ def test_mariadb_is_unpacked_with_the_reason_when_mysql_cannot_be_installed(
 ) -> None:
     monkeypatch.setenv("DATABASE", "mysql")
     monkeypatch.setattr(database_server, "distribution", lambda: "debian")
-    monkeypatch.setattr(debian, "_mirror", lambda: "http://127.0.0.1:9/debian")  # apt itself finds nobody there.
+    monkeypatch.setattr(debian, "_mirror", lambda: "http://127.0.0.1:9/debian")  # apt itself finds nobody there,
+    (tmp_path / "apt.conf").write_text('Acquire::Retries "0";')  # and does not ask again.
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     unpacked = []
     monkeypatch.setattr(database_server, "unpack", lambda packages, target: unpacked.append((packages, target)))
     before = set(LOCAL.iterdir())
