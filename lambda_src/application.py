@@ -28,7 +28,7 @@ def answer(event: Any, context: Any, config: dict[str, Any], database: Applicati
         case {"note": str(text)} if 0 < len(text) <= 200:
             # The same key never stores a second note. The caller's own key is best: Lambda's id of the request is
             # the same only when Lambda itself repeats an asynchronous invocation.
-            key = Key("note", str(event.get("key") or context.aws_request_id), text)
+            key = Key("note", str(context.aws_request_id if event.get("key") is None else event["key"]), text)
             return {"stored": database.transaction(lambda transaction: _store(transaction, text), key)}
         case {"latest": int(number)} if number is not True and 0 < number <= 100:
             rows = database.rows("SELECT id, text, created_at FROM note ORDER BY id DESC LIMIT %s", (number,))

@@ -49,7 +49,10 @@ def test_the_configuration_decides_whether_the_version_is_told() -> None:
     assert set(answer) == {"message", "database", "notes"}
 
 
-@pytest.mark.parametrize(("event", "key"), [({}, CONTEXT.aws_request_id), ({"key": "mine"}, "mine"), ({"key": 7}, "7")])
+@pytest.mark.parametrize(
+    ("event", "key"),
+    [({}, CONTEXT.aws_request_id), ({"key": None}, CONTEXT.aws_request_id), ({"key": "a"}, "a"), ({"key": 0}, "0")],
+)
 def test_a_note_is_stored_with_its_callers_key_or_the_requests_id(event: dict[str, Any], key: str) -> None:
     answer, asked = _answer({"note": "hello", **event}, (1, 7))
     assert answer == {"stored": 7}
