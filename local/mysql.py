@@ -156,6 +156,8 @@ class MySQLServer:
             *(f"--ssl-{name}={self.folder}/{name}.pem" for name in ("ca", "cert", "key")),
             "--innodb-buffer-pool-size=32M",
             "--skip-name-resolve",
+            # As RDS, which is not strict (https://github.com/awsdocs/amazon-rds-user-guide/issues/160).
+            "--sql-mode=NO_ENGINE_SUBSTITUTION",
             *([f"--secure-file-priv={self.folder}"] if self._server.is_mariadb else MYSQL_OPTIONS),
             *self._options,
             *options,

@@ -10,18 +10,15 @@ from typing import Any, Final
 
 from shared import keys
 from shared.attempts import attempts
-from shared.database import Args, Database, Result, Row, is_answer
+from shared.database import STRICT, Args, Database, Result, Row, is_answer
 from shared.deadline import Deadline
 from shared.errors import DependencyUnavailableError, InvocationError, OutcomeUnknownError, QueryFailedError
 from shared.keys import Key
 
 LOCK_WAIT: Final = 1
-"""Seconds for which the server waits for a lock: less than a statement's own limit, so that the server gives up first.
-
-InnoDB looks once a second, and so waits for up to two.
-"""
+"""Seconds that the server waits for a lock, or two: InnoDB looks once a second. It gives up before a statement does."""
 SESSION: Final = (
-    f"SET time_zone = '+00:00', innodb_lock_wait_timeout = {LOCK_WAIT}, lock_wait_timeout = {LOCK_WAIT}",
+    f"SET {STRICT}, innodb_lock_wait_timeout = {LOCK_WAIT}, lock_wait_timeout = {LOCK_WAIT}",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY",
 )
 """What each connection begins with. The server refuses a write outside a transaction, with error 1792."""

@@ -44,6 +44,8 @@ whole `QUERY`.
 """
 AGE: Final = 900.0
 """Seconds after which a connection is replaced, so that it uses current credentials."""
+STRICT: Final = "time_zone = '+00:00', sql_mode = 'TRADITIONAL,ONLY_FULL_GROUP_BY'"
+"""RDS's own mode cuts what is too long, and stores it (https://github.com/awsdocs/amazon-rds-user-guide/issues/160)."""
 
 Args = Sequence[Any] | Mapping[str, Any]
 """A statement's values, as PyMySQL binds them: `%s` for each of a sequence, `%(name)s` for those of a mapping."""

@@ -112,6 +112,19 @@ def test_a_write_outside_a_transaction_is_refused_by_the_server(server: Server, 
     assert _texts(server) == []
 
 
+@pytest.mark.parametrize(
+    ("statement", "number"),
+    [("INSERT INTO entry (text) VALUES (REPEAT('a', 300))", 1406), ("INSERT INTO entry (amount) VALUES (1e9)", 1264)],
+)
+def test_what_is_too_long_or_too_large_is_refused_and_not_cut(
+    server: Server, make: Make, statement: str, number: int
+) -> None:
+    """The server's own mode, RDS's, would store a part of it."""
+    with pytest.raises(QueryFailedError, match=f"errno={number}"):
+        make().transaction(lambda transaction: transaction.execute(statement))
+    assert _texts(server) == []
+
+
 def test_a_transaction_returns_what_its_work_returns_and_stores_everything(server: Server, make: Make) -> None:
     def work(transaction: Transaction) -> Any:
         first = transaction.execute(INSERT, ("a",))
