@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from shared import direct_read
 from shared.attempts import attempts
 from shared.credentials import Credentials
-from shared.database import Database
+from shared.database import STRICT, Database
 from shared.deadline import Deadline
 from shared.environment import MigrationEnvironment
 from shared.errors import DependencyUnavailableError, InvocationError, QueryFailedError
@@ -117,7 +117,7 @@ class Migrator:
                 f"another deploy is applying migrations: {holder} holds its lock: deploy again when it has ended"
             )
         waits = f"lock_wait_timeout = {LOCK_WAIT}, innodb_lock_wait_timeout = {LOCK_WAIT}, wait_timeout = 60"
-        self._database.rows(f"SET SESSION {waits}")
+        self._database.rows(f"SET SESSION {STRICT}, {waits}")
 
     def _records(self) -> dict[int, Record]:
         sql = (
@@ -192,10 +192,10 @@ class Migrator:
             if not isinstance(number, int) or not (isinstance(error, QueryFailedError) or number in BUSY):
                 raise
             said = [row[2] for row in self._database.rows("SHOW WARNINGS") if row[1] == number]
-            sentence, _, line = (said[0] if number in QUOTE_SQL_ONLY and said else "").partition(" at line ")
+            sentence, *line = re.split(r" at line (?=[0-9]+\Z)", said[0] if number in QUOTE_SQL_ONLY and said else "")
             # The server counts from the first character that is no white space.
             blank = migration.sql[: -len(migration.sql.lstrip())].count("\n")
-            place = f":{int(line) + blank}" if line else ""
+            place = f":{int(line[0]) + blank}" if line else ""
             return number, f"{migration.name}{place}: MySQL error {number}{sentence and f': {sentence}'}"
         # Some report a fault as a row (https://dev.mysql.com/doc/refman/8.4/en/analyze-table.html).
         faults = [row[3] for row in rows if len(row) == 4 and row[2] == "Error"]
@@ -247,5 +247,5 @@ _migrator = Migrator(MigrationEnvironment.read(os.environ))
 
 
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Lambda's entry point; see `Migrator.handle`. The event is empty, or `{"repeat": true}`."""
+    """Lambda's entry point; see `Migrator.handle`. The event is the smoke test's; it may have `"repeat": true`."""
     return _migrator.handle(context.get_remaining_time_in_millis() / 1000, is_repeat=event.get("repeat") is True)

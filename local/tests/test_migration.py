@@ -394,6 +394,23 @@ def test_a_syntax_error_has_its_line(folder: Path, migrate: Migrate) -> None:
         migrate()
 
 
+def test_a_sentence_that_names_a_line_is_told_whole(folder: Path, migrate: Migrate) -> None:
+    (folder / "0002_two.sql").write_text("ALTER TABLE one\nADD two INTT COMMENT 'see at line level'")
+    said = r"^0002_two\.sql:2: MySQL error 1064: .* near 'INTT COMMENT 'see at line level''$"
+    with pytest.raises(MigrationError, match=said):
+        migrate()
+
+
+def test_a_change_that_would_cut_data_is_refused(server: Server, folder: Path, migrate: Migrate) -> None:
+    """The server's own mode, RDS's, would cut it."""
+    migrate()
+    server.execute("INSERT INTO migrated.one VALUES (300)")
+    (folder / "0002_two.sql").write_text("ALTER TABLE one MODIFY id TINYINT")
+    with pytest.raises(MigrationError, match="MySQL error 1264"):
+        migrate()
+    assert server.execute("SELECT id FROM migrated.one") == [(300,)]
+
+
 def test_a_table_in_use_for_longer_than_the_deploy_fails_it(server: Server, folder: Path, migrate: Migrate) -> None:
     migrate()
     (folder / "0002_two.sql").write_text(TWO)
@@ -563,6 +580,21 @@ def test_a_statement_longer_than_the_deploy_completes_and_the_next_deploy_record
     # The server goes on, and holds the lock until it has ended.
     assert migrate()["applied"] == ["0002_long.sql"]
     assert server.execute("SELECT COUNT(*) FROM migrated.long_one") == [(1,)]
+
+
+def test_a_change_of_data_longer_than_the_deploy_is_undone_and_a_shorter_one_goes_on(
+    server: Server, folder: Path, migrate: Migrate
+) -> None:
+    migrate()
+    server.execute("INSERT INTO migrated.one VALUES (1)")
+    (folder / "0002_long.sql").write_text("UPDATE one SET id = id + 1 + SLEEP(4)")
+    with pytest.raises(DependencyUnavailableError):
+        migrate(budget=3)
+    assert server.execute(f"SELECT GET_LOCK('{schema.LOCK}', 60)") == [(1,)]  # Its statement has ended.
+    assert server.execute("SELECT id FROM migrated.one") == [(1,)]
+    (folder / "0002_long.sql").write_text("UPDATE one SET id = id + 1")
+    assert migrate()["applied"] == ["0002_long.sql"]
+    assert server.execute("SELECT id FROM migrated.one") == [(2,)]
 
 
 def test_a_missing_variable_is_named() -> None:

@@ -31,6 +31,10 @@ ENGINES: Final = frozenset(
 https://dev.mysql.com/doc/refman/8.4/en/storage-engines.html
 """
 WITHOUT_A_TRACE: Final = frozenset({"TRUNCATE", "EXCHANGE", "ANALYZE", "CHECK", "OPTIMIZE", "REBUILD", "REPAIR"})
+NO_COLUMNS: Final = frozenset(
+    {"INDEX", "KEY", "UNIQUE", "FULLTEXT", "SPATIAL", "PRIMARY", "FOREIGN", "CONSTRAINT", "CHECK", "PARTITION"}
+)
+"""What else ALTER TABLE adds and drops; reserved words."""
 RDS: Final = (
     "RDS logs in binary form and has no SUPER, so that it asks for log_bin_trust_function_creators "
     "(https://repost.aws/knowledge-center/rds-mysql-functions); keep the logic in the application"
@@ -140,6 +144,7 @@ def _check_kind(statement: Sequence[Token]) -> None:
         _check_table(rest)
     elif first.word == "ALTER":
         _check_alteration(rest)
+        _check_columns(rest)
     elif first.word == "RENAME":
         _check_names(rest)
 
@@ -203,6 +208,31 @@ def _check_alteration(rest: Sequence[Token]) -> None:
             _check_engine(rest[index + 2])
         elif each.word == "ENGINE" and following.text.strip("'\"`").upper() in ENGINES:
             _check_engine(following)
+
+
+def _check_columns(rest: Sequence[Token]) -> None:
+    """Refuse a column's name that is given up and taken: afterwards the table may look as before."""
+    given_up, taken = set(), set()
+    words = [each for each in rest if each.word not in ("COLUMN", "TO")]
+    depth, is_list = 0, False
+    for verb, name, after in zip(words, words[1:], [*words[2:], None], strict=False):
+        depth += (verb.text == "(") - (verb.text == ")")
+        is_list = (is_list and depth > 0) or (verb.word == "ADD" and name.text == "(")
+        if name.word in NO_COLUMNS:
+            continue
+        if verb.word == "ADD" or (is_list and depth == 1 and verb.text in ("(", ",")):
+            taken.add(name.name)
+        elif verb.word == "DROP":
+            given_up.add(name.name)
+        elif verb.word in ("CHANGE", "RENAME") and after and after.text != "," and after.name != name.name:
+            given_up.add(name.name)
+            taken.add(after.name)
+    if both := ", ".join(sorted(given_up & taken)):
+        raise TextError(
+            rest[0].line,
+            f"{both}: given up and taken, so that the table may look as before, and nobody could tell whether an "
+            "interrupted try took effect: use two files",
+        )
 
 
 def _check_names(rest: Sequence[Token]) -> None:

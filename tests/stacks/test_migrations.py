@@ -78,6 +78,9 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         "CREATE FULLTEXT INDEX i ON a (b)",
         "CREATE OR REPLACE ALGORITHM = MERGE SQL SECURITY INVOKER VIEW v AS SELECT id FROM a",
         "ALTER TABLE a ADD COLUMN b INT, ADD CHECK (b > 0), ENGINE = InnoDB, RENAME INDEX i TO j",
+        "ALTER TABLE a DROP b, ADD c INT, CHANGE d e INT, RENAME COLUMN f TO g",
+        "ALTER TABLE a DROP INDEX b, ADD INDEX b (c), DROP PRIMARY KEY, ADD PRIMARY KEY (b), RENAME TO b, DROP e",
+        "ALTER TABLE a DROP b, ADD (c INT, d INT), ADD FOREIGN KEY (c) REFERENCES e (b), RENAME b, DROP `e`",
         "ALTER TABLE a ADD PARTITION (PARTITION p1 VALUES LESS THAN (20))",
         "DROP TABLE IF EXISTS a, b",
         "DROP VIEW v",
@@ -152,6 +155,25 @@ def test_one_statement_is_taken_however_it_is_written(tmp_path: Path, sql: str) 
         ("ALTER TABLE a IMPORT PARTITION p TABLESPACE", 1, "IMPORT PARTITION leaves no trace"),
         ("RENAME TABLE a TO c, b TO a, c TO b", 1, "an exchange leaves the same names"),
         ("RENAME TABLES `a` TO c, b TO A, c TO b", 1, "an exchange leaves the same names"),
+        *(
+            (f"ALTER TABLE t {change}", 1, "1: a: given up and taken")
+            for change in (
+                "DROP COLUMN a, ADD COLUMN a INT",
+                "ADD a INT FIRST, DROP `A`",
+                "DROP a, ADD (b INT, INDEX (b), a DECIMAL(3, 1))",
+                "DROP a, ADD COLUMN (a INT)",
+                "DROP a, CHANGE b a INT",
+                "RENAME COLUMN a TO b, ADD a INT",
+            )
+        ),
+        *(
+            (f"ALTER TABLE t {change}", 1, "1: a, b: given up and taken")
+            for change in (
+                "CHANGE a b INT, CHANGE b a INT AFTER id",
+                "RENAME COLUMN a TO b, RENAME COLUMN b TO a",
+                "CHANGE COLUMN a `B` INT, RENAME COLUMN b TO a",
+            )
+        ),
         ("RENAME USER a TO b", 1, "RENAME USER: only tables, indexes and views"),
         ("CREATE DATABASE b", 1, "CREATE DATABASE: only tables, indexes and views"),
         ("DROP DATABASE b", 1, "DROP DATABASE: only tables, indexes and views"),
