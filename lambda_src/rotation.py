@@ -73,7 +73,7 @@ class Rotation:
             remaining: seconds that the function has left.
 
         Raises:
-            ConfigurationError: the step cannot be taken; the database was not changed.
+            ConfigurationError: the step cannot be taken, or the server's policy refuses the password.
             InvocationError: the database or Secrets Manager failed; the step can be repeated.
         """
         self._deadline.start(min(BUDGET, remaining - 0.5))

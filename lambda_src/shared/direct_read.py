@@ -11,8 +11,7 @@ from shared.errors import ConfigurationError, DependencyUnavailableError, Invoca
 BUDGET: Final = 4.0
 """Seconds for one read: two tries of 1.5 seconds, and botocore's pause between them."""
 
-_THROTTLES: Final = frozenset({"RequestLimitExceeded", "ThrottlingException"})
-_TRANSIENT: Final = _THROTTLES | {"InternalServerError", "InternalServiceError"}
+_THROTTLES: Final = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException"})
 
 
 def secret(secret_id: str, deadline: Deadline) -> dict[str, Any]:
@@ -20,7 +19,7 @@ def secret(secret_id: str, deadline: Deadline) -> dict[str, Any]:
 
     Raises:
         ConfigurationError: the answer is a refusal.
-        DependencyUnavailableError: there was no answer, or it was a throttle (`throttled`).
+        DependencyUnavailableError: there was no answer, or a server's error, or a throttle (`throttled`).
     """
     return _read("secret", secret_id, deadline, "secretsmanager", "get_secret_value", SecretId=secret_id)
 
@@ -42,11 +41,12 @@ def _read(operation: str, name: str, deadline: Deadline, service: str, api: str,
         with deadline.limit(BUDGET):
             return deadline.call(_ask, service, api, request)
     except botocore.exceptions.ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        kind = DependencyUnavailableError if code in _TRANSIENT else ConfigurationError
+        code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+        is_throttled = code in _THROTTLES or status == 429
+        kind = DependencyUnavailableError if is_throttled or status >= 500 else ConfigurationError
         failure: InvocationError = kind(f"{operation} {name}: AWS refused", **facts, code=code)
         if isinstance(failure, DependencyUnavailableError):
-            failure.throttled = code in _THROTTLES
+            failure.throttled = is_throttled
     except (TimeoutError, botocore.exceptions.BotoCoreError) as error:
         cause = type(error).__name__
         failure = DependencyUnavailableError(f"{operation} {name}: AWS did not answer", **facts, cause=cause)

@@ -262,7 +262,7 @@ def _is_health(event: object) -> bool:
 def start(application: Application) -> Frame:
     """Read the environment variables when the execution environment starts.
 
-    A failure is logged with an outcome too, because the alarms count outcomes.
+    A wrong variable is logged with an outcome too, because the alarms count outcomes.
     """
     try:
         return Frame(application, ServingEnvironment.read(os.environ))

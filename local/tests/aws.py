@@ -24,9 +24,10 @@ CREATED = time.time() - 7200
 
 
 class AWSError(Exception):
-    def __init__(self, code: str, message: str = "") -> None:
+    def __init__(self, code: str, message: str = "", status: int = 400) -> None:
         super().__init__(message)
         self.code = code
+        self.status = status
 
 
 class AWS:
@@ -177,7 +178,7 @@ def serve(aws: AWS) -> Iterator[str]:
             try:
                 status, answer = 200, aws.answer(action, json.loads(body))
             except AWSError as error:
-                status, answer = 400, {"__type": error.code, "message": str(error)}
+                status, answer = error.status, {"__type": error.code, "message": str(error)}
             data = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/x-amz-json-1.1")

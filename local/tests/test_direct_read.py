@@ -43,14 +43,23 @@ def test_a_read_is_not_started_without_enough_time_to_end(aws: AWS) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "error"),
-    [("AccessDeniedException", ConfigurationError), ("ThrottlingException", DependencyUnavailableError)],
+    ("code", "status", "error"),
+    [
+        ("AccessDeniedException", 400, ConfigurationError),
+        ("ThrottlingException", 400, DependencyUnavailableError),
+        ("Throttling", 400, DependencyUnavailableError),
+        ("TooManyRequestsException", 429, DependencyUnavailableError),
+        ("InternalFailure", 500, DependencyUnavailableError),
+        ("ServiceUnavailable", 503, DependencyUnavailableError),
+    ],
 )
-def test_a_refusal_is_permanent_and_a_throttle_is_not(
-    aws: AWS, code: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+def test_a_refusal_is_permanent_and_a_throttle_or_a_servers_error_is_not(
+    aws: AWS, code: str, status: int, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html."""
+
     def refuse(_: object) -> None:
-        raise AWSError(code)
+        raise AWSError(code, status=status)
 
     monkeypatch.setattr(aws, "GetSecretValue", refuse)
     with pytest.raises(error, match=f"code={code}"):
