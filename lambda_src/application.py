@@ -25,16 +25,16 @@ def answer(event: Any, context: Any, config: dict[str, Any], database: Applicati
         BadRequestError: the caller is told its message, and no alarm counts it.
     """
     match event:
-        case {"note": str(text)} if 0 < len(text) <= 200:
+        case {"note": str(text)} if 0 < len(text) <= 200 and "latest" not in event:
             # The same key never stores a second note. The caller's own key is best: Lambda's id of the request is
             # the same only when Lambda itself repeats an asynchronous invocation.
-            key = Key("note", str(context.aws_request_id if event.get("key") is None else event["key"]), text)
+            key = Key("note", context.aws_request_id if event.get("key") is None else event["key"], text)
             return {"stored": database.transaction(lambda transaction: _store(transaction, text), key)}
-        case {"latest": int(number)} if number is not True and 0 < number <= 100:
+        case {"latest": int(number)} if number is not True and 0 < number <= 100 and "note" not in event:
             rows = database.rows("SELECT id, text, created_at FROM note ORDER BY id DESC LIMIT %s", (number,))
             return {"notes": [dict(zip(("id", "text", "created_at"), row, strict=True)) for row in rows]}
         case {"note": _} | {"latest": _}:
-            raise BadRequestError("note is 1 to 200 characters, latest is 1 to 100")
+            raise BadRequestError("either note, 1 to 200 characters, or latest, 1 to 100")
     return _sentence(config, database)
 
 

@@ -47,7 +47,7 @@ def encode(answer: object) -> tuple[Any, str]:
         plain = _plain(answer)
         text = _ENCODER.encode(plain)
         size = len(text.encode())
-    except (RecursionError, UnicodeEncodeError) as error:
+    except (RecursionError, ValueError) as error:  # Of half a surrogate pair, or of more digits than Python writes.
         reason = type(error).__name__
     else:
         if size <= LARGEST:

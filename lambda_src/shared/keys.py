@@ -27,15 +27,15 @@ class Key:
 
     Attributes:
         kind: of the work; each kind of each function has keys of its own.
-        value: names this work among its kind. The best is one that the caller made. A queue's message id is the same
-            in each delivery of the message. Lambda's `aws_request_id` is the same only when Lambda itself repeats
-            an asynchronous invocation, and another when a caller, an API or a queue repeats.
+        value: names this work among its kind, as `encoding` takes it. The best is one that the caller made. A queue's
+            message id is the same in each delivery of the message. Lambda's `aws_request_id` is the same only when
+            Lambda itself repeats an asynchronous invocation, and another when a caller, an API or a queue repeats.
         request: what the work is asked to do, as `encoding` takes it. The same key with another request is refused;
             its SHA-256 is stored, so that the two can be told apart.
     """
 
     kind: str
-    value: str
+    value: object
     request: object
 
 

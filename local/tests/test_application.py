@@ -53,7 +53,7 @@ def test_a_bad_event_is_told_to_the_caller_and_logged_and_is_no_failure(
     caplog.set_level(logging.INFO)
     function.handle({"note": "hello", "key": "1"}, Context())
     for event, reason in (
-        ({"note": 7}, "note is 1 to 200"),
+        ({"note": 7}, "either note, 1 to 200"),
         ({"note": "other", "key": "1"}, "another request"),
         ({"note": "half a pair: \ud800"}, "must have a form in JSON"),
     ):

@@ -113,7 +113,7 @@ def test_the_api_refuses_callers_and_tells_a_bad_request(
     status, stored = call(note, caller)
     assert (status, call(note, caller)) == (200, (200, stored))
     assert rows("SELECT id FROM note WHERE text LIKE %s", "by API %") == ((stored["stored"],),)
-    assert call('{"note": ""}', caller) == (400, {"message": "note is 1 to 200 characters, latest is 1 to 100"})
+    assert call('{"note": ""}', caller) == (400, {"message": "either note, 1 to 200 characters, or latest, 1 to 100"})
     assert call("no JSON", caller) == (400, {"message": "the body is not JSON"})
     status, health = call('{"reserved": "health"}', caller)
     assert (status, set(health)) == (200, {"message", "database", "notes", "serverVersion"})

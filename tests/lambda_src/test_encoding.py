@@ -65,6 +65,7 @@ def test_each_value_has_one_form(value: object, encoded: object) -> None:
         {1: "a"},
         "\ud800",
         CYCLE,
+        10**5000,
         1j,
         "x" * LARGEST,
         ["ä" * (LARGEST // 2)],
