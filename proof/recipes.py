@@ -23,6 +23,8 @@ TOGETHER: Final = (
     "a-table-and-a-query",
 )
 """Those that a copy may take all together. `pytest tests` stays green with each alone, and with all."""
+BEFORE: Final = {"a-function-url": ("an-http-api",)}
+"""What a patch needs to have been applied."""
 
 
 def run(folder: Path, *command: str, **variables: str) -> str:

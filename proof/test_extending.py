@@ -11,7 +11,7 @@ import pytest
 
 from operations.commands import ROOT
 from proof.copies import copied, filled, run_in
-from proof.recipes import PATCHES, TOGETHER, run, tree_with
+from proof.recipes import BEFORE, PATCHES, TOGETHER, run, tree_with
 
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 
@@ -33,7 +33,7 @@ def test_every_patch_is_a_recipe_of_the_page() -> None:
 
 @pytest.mark.parametrize("recipe", PATCHES)
 def test_each_patch_applies_alone_and_names_nothing_undefined(recipe: str, tmp_path: Path) -> None:
-    run(tree_with(tmp_path, recipe), "ruff", "check", "--select", "F", "--no-cache", ".")
+    run(tree_with(tmp_path, *BEFORE.get(recipe, ()), recipe), "ruff", "check", "--select", "F", "--no-cache", ".")
 
 
 @pytest.mark.parametrize("recipe", TOGETHER)
@@ -51,13 +51,14 @@ def test_after_all_together_the_tests_and_those_of_the_local_cloud_stay_green(tm
 
 
 def test_what_is_added_to_the_function_synthesises(tmp_path: Path) -> None:
-    tree = tree_with(tmp_path, "a-second-secret", "a-function-url")
+    tree = tree_with(tmp_path, "a-second-secret", "an-http-api", "a-function-url")
     resources = _synthesised(tree)
     (function,) = [each for each in resources["AWS::Lambda::Function"] if each["Handler"] == "handler.lambda_handler"]
     assert "PARTNER_KEY" in function["Environment"]["Variables"]
     (url,) = resources["AWS::Lambda::Url"]
     assert url["AuthType"] == "AWS_IAM"
     assert url["Qualifier"] == "live"
+    assert "ServingApi" in json.dumps(url["TargetFunctionArn"])
 
 
 def test_what_is_added_to_the_database_synthesises(tmp_path: Path) -> None:
