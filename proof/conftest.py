@@ -19,7 +19,7 @@ def copied(assembly: Path, target: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def synthesised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a real synthesis of dev has written, for tests that write into it."""
+    """A copy of what a real synthesis of dev has written, to be deployed and read. Tests share it."""
     from local.tests.fixtures import assembly  # Imported here, because pytest loads it after this module.
 
     return copied(assembly(), tmp_path_factory.mktemp("synthesised") / "dev")

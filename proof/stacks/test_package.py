@@ -17,6 +17,7 @@ from local.cloud import HERE, CloudError, LocalCloud
 from local.tests.fixtures import assembly, local_cloud
 from operations.commands import ROOT, VENV, environment
 from operations.packages import BASE_PYTHON, UV
+from proof.conftest import copied
 from stacks.packaging import bundling
 from stacks.packaging.bundling import FILES, SOURCE, LocalBundling, bytecode_of, function_code
 from stacks.packaging.dependencies import DependenciesError, dependencies
@@ -105,15 +106,16 @@ def test_without_the_functions_python_the_package_has_no_bytecode_and_the_build_
         bundling._compiler.cache_clear()
 
 
-def test_the_package_is_made_again_only_when_its_source_has_changed(synthesised: Path) -> None:
-    (package,) = [path.parent for path in synthesised.glob("asset.*/handler.py")]
+def test_the_package_is_made_again_only_when_its_source_has_changed(synthesised: Path, tmp_path: Path) -> None:
+    out = copied(synthesised, tmp_path / "dev")
+    (package,) = [path.parent for path in out.glob("asset.*/handler.py")]
     made = package.stat().st_ctime_ns
     # What is no source does not count: other times, and what Python leaves beside it.
     (SOURCE / "handler.py").touch()
     (SOURCE / "__pycache__").mkdir(exist_ok=True)
     (SOURCE / "__pycache__" / "left.pyc").touch()
-    subprocess.run(["cdk", "synth", "--quiet", "--output", synthesised], cwd=ROOT, env=environment(), check=True)
-    assert [path.parent for path in synthesised.glob("asset.*/handler.py")] == [package]
+    subprocess.run(["cdk", "synth", "--quiet", "--output", out], cwd=ROOT, env=environment(), check=True)
+    assert [path.parent for path in out.glob("asset.*/handler.py")] == [package]
     assert package.stat().st_ctime_ns == made
 
 
