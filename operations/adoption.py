@@ -6,21 +6,17 @@ It only reads: RDS's description of the instance, and its catalogue, as its mast
 import argparse
 import getpass
 import re
-import ssl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-import pymysql
-from botocore.exceptions import BotoCoreError, ClientError
-
 from app import lasting_settings
 from operations import aws
 from operations.commands import ROOT
-from operations.databases import ROOT_CERTIFICATES, DatabaseError, connect, credentials, rows_of
-from stacks.settings import Settings, SettingsError
+from operations.databases import REFUSALS, ROOT_CERTIFICATES, connect, credentials, rows_of
+from stacks.settings import Settings
 from stacks.settings.rds_mysql import HISTORY, REHEARSAL
 
 CREATES: Final = re.compile(r"\s*CREATE\s+TABLE\s+(?!IF\s)`?(\w+)`?", re.IGNORECASE)
@@ -101,8 +97,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--tunnel", type=int, default=0, help="this machine's port that leads to the instance")
     given = parser.parse_args(arguments)
     try:
-        session = aws.session()
         settings = lasting_settings(given.env)
+        session = aws.session_for(settings)
         described = session.client("rds").describe_db_instances(DBInstanceIdentifier=given.instance)
         (instance,) = described["DBInstances"]
         faults = [*described_faults(settings, instance)]
@@ -114,7 +110,7 @@ def main(arguments: Sequence[str]) -> None:
         )
         with closing(connect(instance, user, None, given.authorities, given.tunnel)) as connection:
             faults += catalogue_faults(connection, settings, ROOT / "migrations")
-    except (DatabaseError, SettingsError, ClientError, BotoCoreError, pymysql.Error, ssl.SSLError) as error:
+    except REFUSALS as error:
         sys.exit(f"{error}")
     if faults:
         sys.exit(

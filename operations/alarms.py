@@ -3,7 +3,7 @@
 import sys
 
 from operations.aws import listed
-from operations.environment import HASH, Environment, command
+from operations.environment import HASH, Environment, EnvironmentUnknownError, command
 from operations.logs import printable
 
 ORDER = ("ALARM", "INSUFFICIENT_DATA", "OK")
@@ -12,6 +12,10 @@ ORDER = ("ALARM", "INSUFFICIENT_DATA", "OK")
 def main(environment: Environment) -> None:
     """Print state, name and reason of each."""
     names = {each: name for name, each in environment.named("AWS::CloudWatch::Alarm").items()}
+    if not names:
+        raise EnvironmentUnknownError(
+            f"no alarms of {environment.env} here: make up, or make deploy ENV={environment.env}"
+        )
     alarms = listed(environment.client("cloudwatch"), "describe_alarms", "MetricAlarms")
     ours = [each for each in alarms if each["AlarmName"] in names]
     for each in sorted(ours, key=lambda each: (ORDER.index(each["StateValue"]), names[each["AlarmName"]])):

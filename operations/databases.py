@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pymysql
+from botocore.exceptions import BotoCoreError, ClientError
 from pymysql import converters
 
+from operations.aws import AccountError
 from operations.commands import ROOT
+from stacks.settings import SettingsError
 
 ROOT_CERTIFICATES: Final = ROOT / "lambda_src/shared/rds-root-certificates.pem"
 
@@ -20,6 +23,13 @@ AS_WRITTEN: Final[dict[int | type[Any], Any]] = dict(converters.encoders.items()
 
 class DatabaseError(Exception):
     """What was asked cannot be done; the message says what to do instead."""
+
+
+REFUSALS: Final = (
+    *(DatabaseError, AccountError, SettingsError),
+    *(BotoCoreError, ClientError, pymysql.Error, ssl.SSLError),
+)
+"""What ends a command with its sentence."""
 
 
 def credentials(session: Any, instance: Mapping[str, Any]) -> tuple[str, str]:

@@ -77,18 +77,21 @@ def _unprotect(rds: Any, identifier: str) -> None:
 
 
 def main(env: str = "", name: str = "") -> None:
-    """Print what is deleted and kept; exit with status 1 and a sentence when a stack is left."""
+    """Print what is deleted and kept; exit with status 1 and a sentence when a stack is left, or none was there."""
     try:
-        session = aws.session()
         settings = lasting_settings(env)
         whole = settings.stack_prefix.removesuffix("-")
         if name != whole:
             sys.exit(f"This deletes {whole} with its data, protected or not: make destroy ENV={env} NAME={whole}")
+        session = aws.session_for(settings)
+        is_there = False
         for line in destroy(settings, session):
+            is_there = True
             print(line, flush=True)
-    except SettingsError as error:
-        sys.exit(str(error))
-    except (DestroyError, BotoCoreError, ClientError) as error:
+        if not is_there:
+            account = session.client("sts").get_caller_identity()["Account"]
+            sys.exit(f"nothing of {whole} in {session.region_name} of account {account}")
+    except (DestroyError, aws.AccountError, SettingsError, BotoCoreError, ClientError) as error:
         sys.exit(str(error))
 
 

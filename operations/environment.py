@@ -1,7 +1,7 @@
 """An environment that is deployed: its functions, with their logs, and its alarms.
 
-`make logs`, `make invoke` and `make alarms` ask it, with ENV= in the account of the shell's credentials, without it in
-the local cloud.
+`make logs`, `make invoke` and `make alarms` ask it, with ENV= in the account of the shell's credentials and the region
+of its settings, without it in the local cloud.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from app import lasting_settings
-from operations.aws import listed, session
+from operations.aws import AccountError, listed, session_for
 from stacks.constructs.serving_function import ALIAS
 from stacks.settings import ENVIRONMENTS, SettingsError
 
@@ -32,14 +32,9 @@ class Environment:
     Args:
         env: its name.
         session: a boto3 session, whose credentials and region are used.
-
-    Raises:
-        EnvironmentUnknownError: there is no such environment.
     """
 
     def __init__(self, env: str, session: Any) -> None:
-        if env not in ENVIRONMENTS:
-            raise EnvironmentUnknownError(f"ENV={env}: expected one of {', '.join(ENVIRONMENTS)}")
         self.env = env
         self._session = session
 
@@ -113,7 +108,10 @@ class Environment:
 def command(run: Callable[[Environment], object], arguments: Sequence[str]) -> None:
     """Run a command for the environment that the arguments name; end with a sentence when it cannot be done."""
     with ending():
-        run(Environment(arguments[0], session()))
+        env = arguments[0]
+        if env not in ENVIRONMENTS:
+            raise EnvironmentUnknownError(f"ENV={env}: expected one of {', '.join(ENVIRONMENTS)}")
+        run(Environment(env, session_for(lasting_settings(env))))
 
 
 @contextmanager
@@ -121,7 +119,7 @@ def ending() -> Any:
     """End the process with a sentence instead of a traceback."""
     try:
         yield
-    except (EnvironmentUnknownError, SettingsError) as error:
+    except (EnvironmentUnknownError, AccountError, SettingsError) as error:
         sys.exit(str(error))
     except (BotoCoreError, ClientError) as error:
         sys.exit(f"AWS does not answer as asked: {error}")

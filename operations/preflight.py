@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from operations import snapshots
-from operations.aws import NO_ANSWER, is_a, listed
+from operations.aws import NO_ANSWER, account_fault, is_a, listed
 from operations.verify.deployed import LATEST_LAYER
 from operations.zones import as_setting, deployed_zones, endpoint_zones, zones_of_account
 from stacks.constructs.ownership import OWNER
@@ -89,12 +89,7 @@ class Preflight:
             identity = self._client("sts").get_caller_identity()
         except (BotoCoreError, ClientError) as error:
             return [f"no credentials that AWS takes ({error}): aws login, aws sso login, or another AWS_PROFILE"]
-        wanted = self._settings.account
-        if wanted and identity["Account"] != wanted:
-            fault = (
-                f"account {identity['Account']}: of {identity['Arn']}; {self._settings.env} is of account {wanted}, as "
-                "its settings say: set AWS_PROFILE to one of that account"
-            )
+        if fault := account_fault(self._settings, identity):
             return [fault]
         found: list[str] = []
         for question in (

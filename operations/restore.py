@@ -6,7 +6,6 @@ password that RDS keeps; `--table` copies a table; `--delete` deletes the copy.
 
 import argparse
 import re
-import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -15,14 +14,14 @@ from typing import Any, Final
 
 import pymysql
 import pymysql.cursors
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from app import lasting_settings
 from operations import aws
-from operations.databases import ROOT_CERTIFICATES, DatabaseError, connect, credentials, quoted, rows_of
+from operations.databases import REFUSALS, ROOT_CERTIFICATES, DatabaseError, connect, credentials, quoted, rows_of
 from operations.verify.database import HEALTHY
 from operations.waiting import wait_until
-from stacks.settings import Settings, SettingsError
+from stacks.settings import Settings
 
 HOUR: Final = 3600
 BATCH: Final = 1000
@@ -204,7 +203,7 @@ def main(arguments: Sequence[str]) -> None:
         parser.error("say what: FROM=latest, TABLE=note or DELETE=yes")
     try:
         settings = lasting_settings(given.env)
-        restore = Restore(settings, aws.session())
+        restore = Restore(settings, aws.session_for(settings))
         if given.source:
             restore.make(given.source)
             print(f"made {restore.copy_name} from {given.source}; RDS keeps a new password of its master")
@@ -215,7 +214,7 @@ def main(arguments: Sequence[str]) -> None:
         if given.delete:
             restore.delete()
             print(f"deleted {restore.copy_name}")
-    except (DatabaseError, SettingsError, ClientError, BotoCoreError, pymysql.Error, ssl.SSLError) as error:
+    except REFUSALS as error:
         sys.exit(f"{error}")
 
 

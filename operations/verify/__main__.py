@@ -23,11 +23,11 @@ def main() -> int:
     context: dict[str, Any] = dict(arguments.context)
     try:
         settings = from_context(lasting_context() | context | {"env": arguments.env})
-        deployed = Deployed(settings, context, aws.session(settings.region))
+        deployed = Deployed(settings, context, aws.session_for(settings))
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    except (EnvironmentMissingError, BotoCoreError, ClientError) as error:
+    except (EnvironmentMissingError, aws.AccountError, BotoCoreError, ClientError) as error:
         print(f"{arguments.env}: {error}", file=sys.stderr)
         return 2
     at = datetime.now(UTC).isoformat(timespec="seconds")

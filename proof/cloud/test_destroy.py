@@ -99,7 +99,8 @@ def test_a_protected_environment_is_destroyed_by_its_name_and_leaves_what_is_wri
     for name in after["secrets"]:
         assert f"kept: AWS::SecretsManager::Secret {_arn(protected, name)}" in finished.stdout
     again = _destroy(protected, "prod", "demoApp-prod")
-    assert (again.returncode, again.stdout) == (0, "")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr == "nothing of demoApp-prod in us-east-1 of account 000000000000\n"
 
 
 def _arn(cloud: LocalCloud, name: str) -> str:

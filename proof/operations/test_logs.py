@@ -9,8 +9,9 @@ import time
 import pytest
 
 from local.cloud import LocalCloud, short_name
+from operations import alarms
 from operations.commands import ROOT, environment
-from operations.environment import Environment, EnvironmentUnknownError, ending
+from operations.environment import Environment, EnvironmentUnknownError, command, ending
 from operations.logs import LastErrors, is_error, last_errors, printable, shown, told
 from operations.waiting import wait_until
 from stacks.settings import SettingsError
@@ -111,12 +112,14 @@ def test_an_error_is_kept_when_its_log_group_is_gone(cloud: LocalCloud, monkeypa
 
 
 def test_a_name_that_is_not_known_is_refused_with_those_that_are(cloud: LocalCloud) -> None:
-    with pytest.raises(EnvironmentUnknownError, match="expected one of dev"):
-        Environment("nowhere", cloud.session())
+    with pytest.raises(SystemExit, match=r"^ENV=nowhere: expected one of dev, prod$"):
+        command(alarms.main, ["nowhere"])
     with pytest.raises(EnvironmentUnknownError, match=r"FUNCTION=Fun: expected one of .*Serving"):
         Environment("dev", cloud.session()).function("Fun")
     with pytest.raises(EnvironmentUnknownError, match="make deploy ENV=prod"):
         _ = Environment("prod", cloud.session()).functions
+    with pytest.raises(EnvironmentUnknownError, match=r"^no alarms of prod here: make up, or make deploy ENV=prod$"):
+        alarms.main(Environment("prod", cloud.session()))
 
 
 def _run(cloud: LocalCloud, module: str, **variables: str) -> "subprocess.CompletedProcess[str]":
