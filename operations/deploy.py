@@ -19,8 +19,9 @@ import subprocess
 import sys
 import uuid
 from dataclasses import replace
+from typing import Any
 
-from botocore.exceptions import ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 
 from app import lasting_settings, templates
 from operations import aws
@@ -78,10 +79,18 @@ def main(env: str = "", *options: str) -> None:
     if status:
         print("\n".join(errors.shown()), file=sys.stderr)
     elif not settings.availability_zones:
-        network = f"{settings.stack_prefix}Network"
-        zones = deployed_zones(session.client("cloudformation"), session.client("ec2"), network)
-        print(f"The subnets' zones, for cdk.json, so that they stay: {as_setting(settings.env, zones)}")
+        print(_zones(settings, session))
     sys.exit(status)
+
+
+def _zones(settings: Settings, session: Any) -> str:
+    """Say where the subnets are, as cdk.json takes it, or why that is not known."""
+    network = f"{settings.stack_prefix}Network"
+    try:
+        zones = deployed_zones(session.client("cloudformation"), session.client("ec2"), network)
+    except (BotoCoreError, ClientError) as error:  # CDK's roles, which have deployed, may do more.
+        return f"It is deployed; the subnets' zones, for cdk.json, were not asked: {error}"
+    return f"The subnets' zones, for cdk.json, so that they stay: {as_setting(settings.env, zones)}"
 
 
 def new_owner() -> str:

@@ -302,6 +302,21 @@ def test_what_the_free_plan_refuses_is_named() -> None:
     assert _faults(env="prod", freetier__GetAccountPlanState=paid) == []
 
 
+def test_a_deploy_by_credentials_that_may_not_ask_for_the_zones_has_succeeded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those that may only assume CDK's roles."""
+    monkeypatch.setattr("operations.deploy.templates", lambda **_: {})
+    monkeypatch.setattr("operations.deploy.lasting_settings", lambda *_: from_context({"owner": "ours-1"}))
+    monkeypatch.setattr("operations.deploy.commands", lambda *_, **__: [])
+    refused = account.session(cloudformation__ListStackResources=account.refusal("AccessDenied"))
+    monkeypatch.setattr(aws, "session", lambda _: refused)
+    with pytest.raises(SystemExit, match=r"^0$"):
+        deploy.main("dev")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("It is deployed; the subnets' zones, for cdk.json, were not asked: An error occurred (Acces")
+
+
 def test_a_profile_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobodys")
     with pytest.raises(SystemExit, match=r"profile \(nobodys\) could not be found: `aws configure list-profiles`"):
