@@ -57,11 +57,12 @@ def main(env: str = "", *options: str) -> None:
     try:
         session = aws.session(lasting_settings(env).region)
         settings = lasting_settings(env, session.region_name or "")
-    except SettingsError as error:
+        synthesised = templates(env=env)
+    except (SettingsError, RuntimeError) as error:  # The second is CDK's, which has printed what it refuses.
         sys.exit(str(error))
     except ProfileNotFound as error:
         sys.exit(f"{error}: `aws configure list-profiles` names those that are there; set AWS_PROFILE to one")
-    preflight = Preflight(settings, templates(env=settings.env), session, moved=moved)
+    preflight = Preflight(settings, synthesised, session, moved=moved)
     faults = preflight.faults()
     print(*preflight.notes, sep="\n", file=sys.stderr, flush=True)
     if not settings.owner and not faults:

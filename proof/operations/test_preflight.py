@@ -11,6 +11,7 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import boto3
 import pytest
@@ -21,8 +22,9 @@ from local.tests.fixtures import local_cloud
 from operations import aws, deploy
 from operations.commands import ROOT, environment
 from operations.preflight import Preflight
+from proof.conftest import edit
 from proof.testbed import account
-from stacks.settings import from_context
+from stacks.settings import SettingsError, from_context
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +34,11 @@ def new_account() -> Iterator[LocalCloud]:
         yield cloud
 
 
-def _deploy(variables: Mapping[str, str], env: str = "dev") -> str:
+def _deploy(variables: Mapping[str, str], env: str = "dev", root: Path = ROOT) -> str:
     """Return what a stopped deploy prints."""
     finished = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "operations.deploy", env],
-        cwd=ROOT,
+        cwd=root,
         env=environment() | dict(variables),
         capture_output=True,
         text=True,
@@ -315,6 +317,21 @@ def test_a_deploy_by_credentials_that_may_not_ask_for_the_zones_has_succeeded(
         deploy.main("dev")
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("It is deployed; the subnets' zones, for cdk.json, were not asked: An error occurred (Acces")
+
+
+def test_settings_that_only_cdk_refuses_are_said_without_a_traceback(tree: Path) -> None:
+    edit(tree / "cdk.json", '"context": {', '"context": {"dev": {"instance_class": "m7g.micro"},')
+    said = _deploy({"AWS_REGION": "us-east-1", "PYTHONPATH": str(ROOT)}, root=tree)
+    assert "ERROR DBInstanceClass: 'db.m7g.micro' is not one of" in said
+    assert "ValidationFailed: " in said
+
+
+def test_settings_that_only_a_stack_refuses_are_said_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As more connections of all functions together than the instance carries."""
+    refused = MagicMock(side_effect=SettingsError(["reserved concurrency 40 (Serving) + 40 (Other)"]))
+    monkeypatch.setattr("app.build", refused)
+    with pytest.raises(SystemExit, match=r"^Settings refused, in cdk\.json or after -c:\n  reserved concurrency 40"):
+        deploy.main("dev")
 
 
 def test_a_profile_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
