@@ -69,18 +69,22 @@ def connect(
         tunnel: a port of this machine that leads to the instance; 0 where it is reached directly.
 
     Raises:
-        DatabaseError: the instance cannot be reached from here.
+        DatabaseError: the instance cannot be reached from here, or the file has no certificate.
         pymysql.Error, ssl.SSLError: the server refused, or showed another certificate.
     """
     host, port = instance["Endpoint"]["Address"], instance["Endpoint"]["Port"]
     name, password = user
+    try:
+        context = ssl.create_default_context(cafile=str(authorities))
+    except OSError as error:
+        raise DatabaseError(f"AUTHORITIES={authorities}: {error}: expected a file of root certificates") from None
     connection = pymysql.Connection(
         host=host,
         port=port,
         user=name,
         password=password,
         database=database,
-        ssl=ssl.create_default_context(cafile=str(authorities)),
+        ssl=context,
         charset="utf8mb4",
         conv=AS_WRITTEN,
         defer_connect=True,

@@ -108,7 +108,7 @@ class Environment:
 def command(run: Callable[[Environment], object], arguments: Sequence[str]) -> None:
     """Run a command for the environment that the arguments name; end with a sentence when it cannot be done."""
     with ending():
-        env = arguments[0]
+        env = arguments[0] if arguments else ""
         if env not in ENVIRONMENTS:
             raise EnvironmentUnknownError(f"ENV={env}: expected one of {', '.join(ENVIRONMENTS)}")
         run(Environment(env, session_for(lasting_settings(env))))

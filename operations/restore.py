@@ -104,7 +104,7 @@ class Restore:
             The name of the new table, `_restored` at its end where there is one of that name, and its number of rows.
 
         Raises:
-            DatabaseError: there is no such table in the copy, or both names are taken.
+            DatabaseError: there is no such table in the copy, it is a view, or both names are taken.
         """
         database = self._settings.database_name
         ours, theirs = (
@@ -114,8 +114,11 @@ class Restore:
         with closing(ours), closing(theirs):
             there = {name for (name,) in rows_of(ours, "SHOW TABLES")}
             target = table if table not in there else f"{table}_restored"
-            if table not in {name for (name,) in rows_of(theirs, "SHOW TABLES")}:
+            kinds = dict(rows_of(theirs, "SHOW FULL TABLES"))
+            if table not in kinds:
                 raise DatabaseError(f"{self.copy_name} has no table {database}.{table}")
+            if kinds[table] != "BASE TABLE":
+                raise DatabaseError(f"{database}.{table} of {self.copy_name} is a view: copy the tables that it reads")
             if target in there:
                 raise DatabaseError(f"{database} has {table} and {target}: drop the one that is not wanted")
             return target, _copy(theirs, ours, table, target)
@@ -189,6 +192,13 @@ def _copy(source: Any, target: Any, table: str, name: str) -> int:
     return count
 
 
+def _ports(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+),(\d+)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"TUNNELS={text}: expected two ports, as 13306,13307")
+    return int(found[1]), int(found[2])
+
+
 def main(arguments: Sequence[str]) -> None:
     """Do what is asked, in order; exit with a sentence about what cannot be done."""
     parser = argparse.ArgumentParser(prog="make restore")
@@ -197,7 +207,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--table", help="copy this table from the copy into the database")
     parser.add_argument("--delete", action="store_true", help="delete the copy")
     parser.add_argument("--authorities", type=Path, default=ROOT_CERTIFICATES)
-    parser.add_argument("--tunnels", default="0,0", help="this machine's ports for the database and for its copy")
+    parser.add_argument(
+        "--tunnels", type=_ports, default=(0, 0), help="this machine's ports for the database and for its copy"
+    )
     given = parser.parse_args(arguments)
     if not (given.source or given.table or given.delete):
         parser.error("say what: FROM=latest, TABLE=note or DELETE=yes")
@@ -208,8 +220,7 @@ def main(arguments: Sequence[str]) -> None:
             restore.make(given.source)
             print(f"made {restore.copy_name} from {given.source}; RDS keeps a new password of its master")
         if given.table:
-            tunnels = [int(port) for port in given.tunnels.split(",")]
-            name, rows = restore.copy_table(given.table, given.authorities, tunnels)
+            name, rows = restore.copy_table(given.table, given.authorities, given.tunnels)
             print(f"copied {given.table} of {restore.copy_name} to {name}: {rows} rows")
         if given.delete:
             restore.delete()

@@ -5,6 +5,7 @@ The database has no public address, and only the functions' security groups may 
 
 import sys
 
+from app import lasting_settings
 from operations.environment import Environment, EnvironmentUnknownError, command
 
 WAYS = """\
@@ -48,7 +49,8 @@ def main(environment: Environment) -> None:
             group=instance["VpcSecurityGroups"][0]["VpcSecurityGroupId"],
             host=instance["Endpoint"]["Address"],
             port=instance["Endpoint"]["Port"],
-            database=instance["DBName"],
+            # One that was adopted may have been made without a database.
+            database=instance.get("DBName") or lasting_settings(environment.env).database_name,
             secret=secrets.get("Secret", ", ".join(secrets.values())),
             master=instance["MasterUserSecret"]["SecretArn"],
         ),

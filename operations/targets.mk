@@ -21,7 +21,7 @@ migration: ## Make the next file of migrations/: make migration NAME=add_priorit
 
 restore: install ## Restore a copy, and copy a table back: make restore ENV=dev FROM=latest TABLE=note DELETE=yes
 	@python -W ignore -m operations.restore $(ENV) $(if $(FROM),--from $(FROM)) $(if $(TABLE),--table $(TABLE)) \
-	  $(if $(DELETE),--delete) $(if $(TUNNELS),--tunnels $(TUNNELS)) $(if $(AUTHORITIES),--authorities "$(AUTHORITIES)")
+	  $(if $(DELETE),--delete) $(if $(TUNNELS),--tunnels "$(TUNNELS)") $(if $(AUTHORITIES),--authorities "$(AUTHORITIES)")
 
 adoption: install ## Say what keeps a database from becoming an environment's: make adoption ENV=prod INSTANCE=shop
 	@python -W ignore -m operations.adoption $(ENV) $(INSTANCE) $(if $(TUNNEL),--tunnel $(TUNNEL)) \

@@ -78,6 +78,12 @@ def test_a_local_cloud_is_asked_whatever_account_and_region_the_settings_name(mo
     assert asked == [""]
 
 
+def test_an_environment_that_is_not_named_is_asked_for() -> None:
+    """As in make logs ENV=."""
+    with pytest.raises(SystemExit, match=r"^ENV=: expected one of dev, prod$"):
+        command(logs.main, [])
+
+
 def test_a_destroy_that_finds_nothing_says_where_it_looked(monkeypatch: pytest.MonkeyPatch) -> None:
     _regions(monkeypatch, "123456789012")
     with pytest.raises(SystemExit, match=r"^nothing of demoApp-prod in us-east-1 of account 123456789012$"):

@@ -201,6 +201,16 @@ def test_a_table_that_is_there_is_left_and_the_other_stands_beside_it(cloud: Loc
     execute(cloud, "dev-demoapp", back, "DROP TABLE devDB.orders_restored")
 
 
+def test_a_view_is_not_copied_as_a_table(cloud: LocalCloud, restore: Restore) -> None:
+    execute(cloud, "dev-demoapp", "CREATE VIEW devDB.dear AS SELECT id FROM devDB.orders")
+    try:
+        restore.make("latest")
+    finally:
+        execute(cloud, "dev-demoapp", "DROP VIEW devDB.dear")
+    with pytest.raises(DatabaseError, match=r"^devDB\.dear of dev-demoapp-restored is a view: copy the tables that it"):
+        restore.copy_table("dear", _authorities(cloud))
+
+
 def test_a_server_with_another_certificate_gets_no_password(cloud: LocalCloud, restore: Restore) -> None:
     restore.make("kept")
     with pytest.raises(Exception, match="CERTIFICATE_VERIFY_FAILED"):
@@ -325,6 +335,13 @@ def test_a_restore_says_what_to_ask_of_it(capsys: pytest.CaptureFixture[str]) ->
     assert "say what: FROM=latest, TABLE=note or DELETE=yes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["13306;13307", "13306", "13306,", "a,b", "1,2,3"])
+def test_tunnels_that_are_no_two_ports_are_refused(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        restoring.main(["dev", "--table", "orders", "--tunnels", text])
+    assert f"TUNNELS={text}: expected two ports, as 13306,13307\n" in capsys.readouterr().err
+
+
 Command = Callable[..., None]
 COMMANDS: dict[str, Command] = {
     "restore": lambda *options: restoring.main(["dev", "--table", "orders", *options]),
@@ -377,7 +394,11 @@ def test_a_certificate_that_does_not_verify_is_one_sentence(command: Command) ->
 
 def test_authorities_that_are_none_are_one_sentence(command: Command, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").touch()
-    assert "no certificate" in _said(command, "--authorities", str(tmp_path / "empty.pem"))
+    for name, said in (("empty.pem", "no certificate"), ("missing.pem", "No such file"), ("", "Is a directory")):
+        sentence = _said(command, "--authorities", str(tmp_path / name))
+        assert sentence.startswith(f"AUTHORITIES={tmp_path / name}: ")
+        assert said in sentence
+        assert sentence.endswith(": expected a file of root certificates")
 
 
 @pytest.mark.parametrize("command", ["restore"], indirect=True)

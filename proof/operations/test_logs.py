@@ -9,7 +9,7 @@ import time
 import pytest
 
 from local.cloud import LocalCloud, short_name
-from operations import alarms
+from operations import alarms, sql
 from operations.commands import ROOT, environment
 from operations.environment import Environment, EnvironmentUnknownError, command, ending
 from operations.logs import LastErrors, is_error, last_errors, printable, shown, told
@@ -165,6 +165,20 @@ def test_logs_invoke_alarms_and_the_ways_to_the_database(cloud: LocalCloud) -> N
         refused = _run(cloud, module, **variables)
         assert refused.returncode == 1
         assert refused.stderr.splitlines()[-1].startswith(sentence)
+
+
+def test_the_ways_to_an_instance_that_was_made_without_a_database(
+    cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As to one that was adopted."""
+    rds = cloud.client("rds")
+    described = rds.describe_db_instances()
+    del described["DBInstances"][0]["DBName"]
+    monkeypatch.setattr(rds, "describe_db_instances", lambda **_: described)
+    environment = Environment("dev", cloud.session())
+    monkeypatch.setattr(environment, "client", lambda name: rds if name == "rds" else cloud.client(name))
+    sql.main(environment)
+    assert " --ssl-ca=rds.pem devDB\n" in capsys.readouterr().out
 
 
 def test_a_wrong_cdk_json_is_told_in_a_sentence() -> None:
