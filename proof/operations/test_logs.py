@@ -203,19 +203,40 @@ def test_logs_that_are_followed_go_on_until_they_are_ended(cloud: LocalCloud) ->
             following.terminate()
 
 
+def _made(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """What make would run."""
+    return subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "MAKEFLAGS": ""},
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_without_env_a_command_asks_the_laptop_and_with_it_the_account() -> None:
-    """By what make would run."""
     for target in ("logs", "invoke", "alarms", "sql"):
-        here, there = (
-            subprocess.run(
-                ["make", "--no-print-directory", "--dry-run", target, *given],
-                cwd=ROOT,
-                env={**os.environ, "MAKEFLAGS": ""},
-                capture_output=True,
-                text=True,
-            ).stdout.splitlines()[-1]
-            for given in ([], ["ENV=prod"])
-        )
+        here, there = (_made(target, *given).stdout.splitlines()[-1] for given in ([], ["ENV=prod"]))
         assert ". .local/env" in here
         assert ".local/env" not in there
         assert there.endswith(" prod")
+
+
+@pytest.mark.parametrize(
+    ("target", "flag", "value", "option"),
+    [
+        ("deploy", "MOVED", "yes", " moved"),
+        ("restore", "DELETE", "yes", " --delete"),
+        ("logs", "FOLLOW", "1", ""),
+        ("sql", "MASTER", "1", ""),
+    ],
+)
+def test_a_flag_is_not_given_by_a_word_that_means_the_opposite(target: str, flag: str, value: str, option: str) -> None:
+    for other in ("no", "0", "false", f"{value} {value}s"):
+        refused = _made(target, f"{flag}={other}")
+        assert refused.returncode == 2
+        assert f"{flag}={other}: expected {flag}={value} or nothing" in refused.stderr
+    given, empty = _made(target, f"{flag}={value}"), _made(target, f"{flag}=")
+    assert (given.returncode, empty.returncode) == (0, 0)
+    assert option in given.stdout.splitlines()[-1]
+    assert not option or option not in empty.stdout
