@@ -401,7 +401,7 @@ CODE: dict[str, tuple[str, str, str, str]] = {
     ),
     "a migration stops the application": (
         "migration.py",
-        'self._database.rows(f"SET SESSION {waits}")',
+        'self._database.rows(f"SET SESSION {STRICT}, {waits}")',
         "pass",
         MIGRATION,
     ),
@@ -509,7 +509,18 @@ CODE: dict[str, tuple[str, str, str, str]] = {
     ),
     "a write outside a transaction is accepted": (ADB, "READ COMMITTED, READ ONLY", "READ COMMITTED", TRANSACTIONS),
     "a transaction sees the past": (ADB, "LEVEL READ COMMITTED", "LEVEL REPEATABLE READ", TRANSACTIONS),
-    "the session's time zone is another": (ADB, "time_zone = '+00:00'", "time_zone = '+02:00'", TRANSACTIONS),
+    "the session's time zone is another": (
+        "shared/database.py",
+        "time_zone = '+00:00'",
+        "time_zone = '+02:00'",
+        TRANSACTIONS,
+    ),
+    "what is too long is cut": (
+        "shared/database.py",
+        ", sql_mode = 'TRADITIONAL,ONLY_FULL_GROUP_BY'",
+        "",
+        TRANSACTIONS,
+    ),
     "a key is asked for by a plain SELECT": (
         "shared/keys.py",
         "    inserted, _ = transaction.execute(\n",
