@@ -164,27 +164,26 @@ class Restore:
 
 def _copy(source: Any, target: Any, table: str, name: str) -> int:
     """Copy a table with its rows, in one transaction of each server; return their number."""
-    columns = [
-        column
-        for (column,) in rows_of(
-            source,
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = %s "
-            "AND COALESCE(generation_expression, '') = '' ORDER BY ordinal_position",
-            (table,),
-        )
-    ]
+    columns = rows_of(
+        source,
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = DATABASE() "
+        "AND table_name = %s AND COALESCE(generation_expression, '') = '' ORDER BY ordinal_position",
+        (table,),
+    )
     ((_, definition),) = rows_of(source, f"SHOW CREATE TABLE {quoted(table)}")
     if name != table:  # The names of constraints are the database's.
         definition = re.sub(r"^CREATE TABLE .*? \($", f"CREATE TABLE {quoted(name)} (", definition, flags=re.MULTILINE)
         definition = re.sub(r"^  CONSTRAINT `(?:[^`]|``)*` ", "  ", definition, flags=re.MULTILINE)
     rows_of(target, "SET foreign_key_checks = 0")
     rows_of(target, definition)
-    listed = ", ".join(map(quoted, columns))
+    listed = ", ".join(quoted(column) for column, _ in columns)
+    # A server writes a FLOAT with six digits, and a DOUBLE with all that it has; 1e0 is one, and keeps the sign of 0.
+    read = ", ".join(quoted(column) + (" * 1e0" if kind == "float" else "") for column, kind in columns)
     values = ", ".join(["%s"] * len(columns))
     insert = f"INSERT INTO {quoted(name)} ({listed})".replace("%", "%%") + f" VALUES ({values})"  # noqa: S608 - quoted
     count = 0
     with source.cursor(pymysql.cursors.SSCursor) as reading, target.cursor() as writing:
-        reading.execute(f"SELECT {listed} FROM {quoted(table)}")  # noqa: S608 - quoted
+        reading.execute(f"SELECT {read} FROM {quoted(table)}")  # noqa: S608 - quoted
         while rows := reading.fetchmany(BATCH):
             writing.executemany(insert, rows)
             count += len(rows)

@@ -24,12 +24,12 @@ from stacks.settings import from_context
 DEV = lasting_settings()
 TABLE = """CREATE TABLE devDB.orders (
     id INT PRIMARY KEY AUTO_INCREMENT, buyer INT NULL, price DECIMAL(9,2), twice DECIMAL(9,2) AS (2 * price) STORED,
-    packed BLOB, at TIMESTAMP(6) NULL, flags BIT(9), told JSON, `50%` FLOAT,
+    packed BLOB, at TIMESTAMP(6) NULL, flags BIT(9), told JSON, `50%` FLOAT, rate FLOAT,
     CONSTRAINT of_a_buyer FOREIGN KEY (buyer) REFERENCES buyers (id), CONSTRAINT dear CHECK (price > 0)
 )"""
-ROWS = """INSERT INTO devDB.orders (id, buyer, price, packed, at, flags, told, `50%`) VALUES
-    (0, 1, 9.99, X'00FF27', '2026-11-22 10:00:00.123456', b'101', '{"a": "\u00e4%s"}', 0.5),
-    (7, NULL, 1, '', NULL, NULL, NULL, NULL)"""
+ROWS = """INSERT INTO devDB.orders (id, buyer, price, packed, at, flags, told, `50%`, rate) VALUES
+    (0, 1, 9.99, X'00FF27', '2026-11-22 10:00:00.123456', b'101', '{"a": "\u00e4%s"}', 16777216, 0.1),
+    (7, NULL, 1, '', NULL, NULL, NULL, NULL, -0e0)"""
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,8 @@ def _authorities(cloud: LocalCloud) -> Path:
     return Path(cloud.variables["AWS_CA_BUNDLE"])
 
 
-COMPARED = "SELECT *, HEX(packed), flags + 0 FROM devDB.{} ORDER BY id"
+COMPARED = """SELECT *, HEX(packed), flags + 0, CONCAT(`50%` * 1e0), CONCAT(rate * 1e0)
+    FROM devDB.{} ORDER BY id"""
 
 
 @pytest.mark.parametrize("source", ["latest", "kept"])
