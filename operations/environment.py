@@ -38,9 +38,9 @@ class Environment:
         self.env = env
         self._session = session
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, config: Any = None) -> Any:
         """A boto3 client with the session's credentials."""
-        return self._session.client(service)
+        return self._session.client(service, config=config)
 
     @cached_property
     def resources(self) -> list[dict[str, Any]]:

@@ -4,10 +4,19 @@ import json
 import os
 import sys
 import time
+from typing import Final
+
+from botocore.config import Config
 
 from operations.aws import invoke
 from operations.environment import Environment, EnvironmentUnknownError, command
 from operations.logs import printable, told
+
+ONCE: Final = Config(read_timeout=900, tcp_keepalive=True, retries={"total_max_attempts": 1})
+"""As long as any function may run: the SDK waits for a minute, and then invokes again while the first one runs still.
+
+https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+"""
 
 
 def main(environment: Environment) -> None:
@@ -23,7 +32,7 @@ def main(environment: Environment) -> None:
         raise EnvironmentUnknownError(f"FUNCTION= is needed: one of {', '.join(environment.functions)}")
     name = environment.function(asked) if asked else next(iter(serving))
     began = time.monotonic()
-    result = invoke(environment.client("lambda"), serving.get(name, environment.functions[name]), event)
+    result = invoke(environment.client("lambda", ONCE), serving.get(name, environment.functions[name]), event)
     milliseconds = (time.monotonic() - began) * 1000
     answer = result["answer"]
     if result["error"]:  # Its log has the traceback.

@@ -4,12 +4,18 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import boto3
+import botocore.session
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud, short_name
-from operations import alarms, sql
+from operations import alarms, invocation, sql
 from operations.commands import ROOT, environment
 from operations.environment import Environment, EnvironmentUnknownError, command, ending
 from operations.logs import LastErrors, is_error, last_errors, printable, shown, told
@@ -179,6 +185,39 @@ def test_the_ways_to_an_instance_that_was_made_without_a_database(
     monkeypatch.setattr(environment, "client", lambda name: rds if name == "rds" else cloud.client(name))
     sql.main(environment)
     assert " --ssl-ca=rds.pem devDB\n" in capsys.readouterr().out
+
+
+def test_a_function_that_takes_long_is_invoked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an SDK that waits for a fifth of a second where it otherwise waits for a minute."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            time.sleep(1)
+            self.send_response(500)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    class Deployed(Environment):
+        functions = {"Migration": "migrates"}  # noqa: RUF012 - as the property
+        serving = {}  # noqa: RUF012
+
+    core = botocore.session.get_session()
+    core.set_default_client_config(Config(read_timeout=0.2))
+    session = boto3.Session("AKIATEST", "secret", region_name="us-east-1", botocore_session=core)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("FUNCTION", "Migration")
+    try:
+        with pytest.raises(ClientError, match="500"):
+            invocation.main(Deployed("dev", session))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert asked == ["/2015-03-31/functions/migrates/invocations"]
 
 
 def test_a_wrong_cdk_json_is_told_in_a_sentence() -> None:
