@@ -16,8 +16,9 @@ NO_DRIFT: Final[Mapping[tuple[str, str], str]] = {
     ("AWS::EC2::SecurityGroup", "SecurityGroupIngress"): f"rules {_RULES}",
     ("AWS::EC2::SecurityGroup", "SecurityGroupEgress"): f"rules {_RULES}",
     ("AWS::RDS::DBInstance", "AllocatedStorage"): "storage that RDS has let grow",
+    ("AWS::SSM::Parameter", "Value"): "a value set without a deploy, which --revert-drift would take back",
 }
-"""What differs from the template by itself, by type and property, and why.
+"""What may differ from the template, by type and property, and why: by itself, or because it is there to be set.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-stack-drift.html#drift-considerations
 """
@@ -86,14 +87,14 @@ def drift(deployed: Deployed) -> str:
                 drifted.append(" ".join([name, state.lower(), *paths]))
     if drifted:
         remedy = f"npx cdk deploy -c env={deployed.settings.env} {' '.join(sorted(stacks))} --revert-drift"
-        raise CheckFailedError("; ".join(drifted), f"no drift; this puts it back: {remedy}")
+        raise CheckFailedError("; ".join([*drifted, *notes]), f"no drift; this puts it back: {remedy}")
     if unread:
         raise NotCheckableError(f"CloudFormation could not read {'; '.join(unread)}")
     return "; ".join(["in sync", *notes])
 
 
 def _own_changes(kind: str, paths: list[str]) -> set[str]:
-    """Why the properties differ, when each of them does so by itself."""
+    """Why the properties differ, when each of them may."""
     reasons = [NO_DRIFT.get((kind, path.split("/")[1])) for path in paths]
     return {str(each) for each in reasons} if all(reasons) else set()
 

@@ -500,6 +500,23 @@ def test_what_aws_changes_by_itself_is_no_drift_and_is_said(cloud: LocalCloud, e
     assert "storage that RDS has let grow" in result.found
 
 
+def test_a_parameter_that_was_set_is_no_drift_and_is_said_beside_what_is(cloud: LocalCloud, examine: Examine) -> None:
+    deployed = examine()
+    ssm, name = deployed.client("ssm"), deployed.settings.parameter_name
+    before, said = deployed.settings.app_config, "AppConfig: a value set without a deploy, which --revert-drift would"
+    ssm.put_parameter(Name=name, Value=before.replace("true", "false"), Overwrite=True)
+    try:
+        alone = _only(CHECKS["drift"], examine())
+        with SABOTAGES["drift"][0](cloud, deployed):
+            beside = _only(CHECKS["drift"], examine())
+    finally:
+        ssm.put_parameter(Name=name, Value=before, Overwrite=True)
+    assert (alone.status, beside.status) == (PASSED, FAILED), (alone, beside)
+    assert "/MemorySize" in beside.found
+    assert said in re.sub(r"(?<=AppConfig)\w{8}", "", alone.found)
+    assert said in re.sub(r"(?<=AppConfig)\w{8}", "", beside.found)
+
+
 def test_a_zone_that_the_settings_name_is_no_difference() -> None:
     first = {"Subnet": {"AvailabilityZone": {"Fn::Select": [0, {"Fn::GetAZs": ""}]}}}
     named = {"Subnet": {"AvailabilityZone": "us-east-1a"}}
