@@ -124,6 +124,12 @@ class Preflight:
     def _status(self, stack: str) -> str:
         return str(self._stack(stack).get("StackStatus", ""))
 
+    def _deployed(self, stack: str) -> Mapping[str, Any]:
+        """The template of a stack that is there: CloudFormation changes what differs from it."""
+        name = f"{self._settings.stack_prefix}{stack}"
+        found: Mapping[str, Any] = self._client("cloudformation").get_template(StackName=name)["TemplateBody"]
+        return found
+
     def _new(self, kind: str) -> Iterator[Mapping[str, Any]]:
         """Properties of the resources of one type in stacks that are not deployed yet."""
         for stack, template in self._templates.items():
@@ -180,12 +186,17 @@ class Preflight:
             yield f"bootstrap stack: version {version}, {LEAST_BOOTSTRAP} or later is needed: npx cdk bootstrap{own}"
 
     def _concurrency(self) -> Iterator[str]:
-        needed = sum(each.get("ReservedConcurrentExecutions", 0) for each in self._new("AWS::Lambda::Function"))
+        needed = 0
+        for stack, template in self._templates.items():
+            if reserved := _reserved(template):
+                before = {} if self._status(stack) in NEW else _reserved(self._deployed(stack))
+                needed += sum(number - before.get(name, 0) for name, number in reserved.items())
         free = self._client("lambda").get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
-        if needed and free - needed < UNRESERVED:
+        if needed > 0 and free - needed < UNRESERVED:
             yield (
-                f"concurrency: the functions reserve {needed}, the account has {max(0, free - UNRESERVED)} to give: "
-                "ask for a higher limit (Service Quotas, Lambda, Concurrent executions), or set reserved_concurrency=0"
+                f"concurrency: the functions reserve {needed} more, the account has {max(0, free - UNRESERVED)} "
+                "to give: ask for a higher limit (Service Quotas, Lambda, Concurrent executions), or set a lower "
+                "reserved_concurrency; 0 reserves none"
             )
 
     # A name that an earlier environment's resource has kept.
@@ -310,3 +321,12 @@ class Preflight:
                 f"GitHub: the account has no identity provider for {ISSUER}: "
                 f"aws iam create-open-id-connect-provider --url https://{ISSUER} --client-id-list sts.amazonaws.com"
             )
+
+
+def _reserved(template: Mapping[str, Any]) -> dict[str, int]:
+    """What each function of a template reserves, of those that reserve any."""
+    return {
+        name: number
+        for name, each in template["Resources"].items()
+        if (number := each.get("Properties", {}).get("ReservedConcurrentExecutions"))
+    }

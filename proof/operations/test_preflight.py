@@ -62,7 +62,7 @@ def test_all_that_would_stop_a_deploy_is_said_at_once(new_account: LocalCloud) -
         "log group /aws/rds/instance/prod-demoapp/error",
         "parameter /prod/demoApp/app_config",
     ]
-    assert "the functions reserve 107, the account has 0 to give" in lines[2]
+    assert "the functions reserve 107 more, the account has 0 to give" in lines[2]
     assert new_account.client("cloudformation").describe_stacks()["Stacks"] == []
 
 
@@ -130,6 +130,29 @@ def _templates(env: str, *context: tuple[str, str]) -> dict[str, dict[str, Any]]
 
 def test_nothing_stops_a_deploy_to_a_healthy_account() -> None:
     assert _faults() == []
+
+
+@pytest.mark.parametrize(
+    ("now", "free", "said"),
+    [
+        ("20", 109, ["the functions reserve 10 more, the account has 9 to give"]),
+        ("20", 110, []),
+        ("10", 90, []),  # The account's limit was lowered since.
+        ("5", 90, []),
+        ("0", 90, []),
+    ],
+)
+def test_a_deployed_environment_may_reserve_no_more_than_the_account_has(now: str, free: int, said: list[str]) -> None:
+    session = account.session(
+        cloudformation__DescribeStacks=account.stacks(**dict.fromkeys(_templates("dev"), "UPDATE_COMPLETE")),
+        cloudformation__GetTemplate=lambda asked: {
+            "TemplateBody": json.dumps(_templates("dev")[asked["StackName"].rpartition("-")[2]])
+        },
+        lambda__GetAccountSettings={"AccountLimit": {"UnreservedConcurrentExecutions": free}},
+    )
+    context = ("reserved_concurrency", now)
+    found = Preflight(from_context(dict([context])), _templates("dev", context), session)._concurrency()
+    assert [each.split(": ")[1] for each in found] == said
 
 
 def _of_others(names: Mapping[str, str], *context: tuple[str, str], moved: bool = False) -> list[str]:
