@@ -33,6 +33,14 @@ ROOT_CERTIFICATES: Final = Path(__file__).parent.parent.parent / "lambda_src/sha
 _KNOWN: Final[Mapping[str, Field[Any]]] = {each.name: each for each in fields(Settings) if each.name != "env"}
 _ZONE: Final = r"[a-z]{2}(-[a-z]+)+-\d[a-z]"
 _LAYER: Final = "arn:aws:lambda:us-east-1:177933569100:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:99"
+_PROCESSORS: Final[Mapping[str, str]] = {
+    "AWS-Parameters-and-Secrets-Lambda-Extension": "x86_64",
+    "AWS-Parameters-and-Secrets-Lambda-Extension-Arm64": "arm64",
+}
+"""Of AWS's own layers, by name.
+
+https://docs.aws.amazon.com/systems-manager/latest/userguide/ps-integration-lambda-extensions.html
+"""
 _FORMS: Final[Mapping[str, tuple[str | re.Pattern[str], str]]] = {
     "engine_version": (
         rf"({'|'.join(map(re.escape, SERIES))})(\.\d+(-rds\.\d+)?)?",
@@ -50,7 +58,7 @@ _FORMS: Final[Mapping[str, tuple[str | re.Pattern[str], str]]] = {
         "two different zones, as us-east-1a,us-east-1b",
     ),
     "extension_layer_arn": (
-        r"(arn:aws[\w-]*:lambda:[\w-]+:\d{12}:layer:[\w-]+:\d+)?",
+        r"(arn:aws[\w-]*:lambda:(?P<region>[\w-]+):\d{12}:layer:(?P<name>[\w-]+):\d+)?",
         f"a layer version's ARN, as {_LAYER}",
     ),
     "github_repository": (
@@ -113,6 +121,7 @@ def from_context(context: Mapping[str, Any], region: str = "") -> Settings:
     named = [replace(each, application=settings.application) for each in ENVIRONMENTS.values()]
     faults += [*wrong, *environment_faults(ENVIRONMENTS), *application_faults(named), *_faults(settings)]
     region = settings.region or region
+    faults += _layer_faults(settings, region)
     if region and f"\n# {region}\n" not in ROOT_CERTIFICATES.read_text():
         faults.append(
             f"{region}: {ROOT_CERTIFICATES.name} has no root certificate of RDS for this region; "
@@ -191,6 +200,19 @@ def _faults(settings: Settings) -> Iterator[str]:
             f"reserved_concurrency={settings.reserved_concurrency}: each execution environment holds one "
             f"connection, and {settings.instance_class} carries {settings.connections}; "
             f"allowed: 0 to {settings.connections}, or a larger instance_class"
+        )
+
+
+def _layer_faults(settings: Settings, region: str) -> Iterator[str]:
+    arn = settings.extension_layer_arn
+    layer = re.fullmatch(_FORMS["extension_layer_arn"][0], arn) if arn else None
+    if layer and region and layer["region"] != region:
+        yield f"extension_layer_arn={arn}: the functions are in {region}; allowed: a layer of their region"
+    processor = layer and _PROCESSORS.get(layer["name"])
+    if processor and processor != settings.architecture:
+        yield (
+            f"extension_layer_arn={arn}: AWS's for {processor}; allowed: that for {settings.architecture}, "
+            f"or architecture={processor}"
         )
 
 

@@ -81,7 +81,8 @@ class Settings:
         "hnb659fds",
         "the `--qualifier` of `cdk bootstrap`; with one for each environment, dev's role changes no stack of prod",
     )
-    rotation_days: int = setting(30, "days between rotations of the function's password", allowed=range(1, 1001))
+    # https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_schedule.html
+    rotation_days: int = setting(30, "days between rotations of the function's password", allowed=range(1, 1000))
 
     @property
     def stack_prefix(self) -> str:

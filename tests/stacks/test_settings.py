@@ -11,6 +11,7 @@ from stacks.settings import ENVIRONMENTS, Settings, SettingsError, from_context
 from stacks.settings.rds_mysql import memory_gib
 from tests.conftest import Templates
 
+LAYER = "arn:aws:lambda:us-east-1:177933569100:layer:AWS-Parameters-and-Secrets-Lambda-Extension:99"
 AWS_SAMPLE = {
     "vpc_cidr": "172.31.0.0/16",
     "public_subnet_cidr": "172.31.3.0/24",
@@ -221,17 +222,40 @@ def _subnets(prefix: str) -> dict[str, str]:
             for name in ("t4g", "foo", "m1.tiny", "m7g.0xlarge", "db.t4g.micro")
         ),
         ({"extension_layer_arn": "latest"}, "extension_layer_arn=latest: not a layer version's ARN"),
+        (
+            {"extension_layer_arn": LAYER, "region": "eu-central-1"},
+            f"extension_layer_arn={LAYER}: the functions are in eu-central-1; allowed: a layer of their region",
+        ),
+        (
+            {"extension_layer_arn": LAYER, "architecture": "arm64"},
+            f"extension_layer_arn={LAYER}: AWS's for x86_64; allowed: that for arm64, or architecture=x86_64",
+        ),
+        (
+            {"extension_layer_arn": LAYER.replace("Extension", "Extension-Arm64"), "architecture": "x86_64"},
+            "-Arm64:99: AWS's for arm64; allowed: that for x86_64, or architecture=arm64",
+        ),
+        ({"extension_layer_arn": LAYER, "architecture": "mips"}, "architecture=mips: allowed: arm64, x86_64"),
         ({"release": "slowly"}, "release=slowly: allowed: at-once, gradual"),
         ({"alarm_email": "me"}, "alarm_email=me: not a mail address, as oncall@example.com"),
         ({"github_repository": "name"}, "github_repository=name: not a repository, as owner/name or"),
         ({"protect_data": "yes"}, "protect_data=yes: allowed: true, false"),
-        ({"rotation_days": "0"}, "rotation_days=0: allowed: 1 to 1000"),
+        ({"rotation_days": "0"}, "rotation_days=0: allowed: 1 to 999"),
+        ({"rotation_days": "1000"}, "rotation_days=1000: allowed: 1 to 999"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_right(context: dict[str, str], fault: str) -> None:
     with pytest.raises(SettingsError) as refused:
         from_context(context)
     assert any(fault in each for each in refused.value.faults), refused.value.faults
+
+
+def test_a_layer_of_the_functions_region_and_processor_is_allowed_and_so_is_one_of_ones_own() -> None:
+    context = {"extension_layer_arn": LAYER, "architecture": "x86_64"}
+    own = LAYER.replace("AWS-Parameters-and-Secrets-Lambda-Extension", "mine-Arm64")
+    for given in (context, context | {"region": "us-east-1"}, context | {"extension_layer_arn": own}):
+        assert from_context(given)
+    with pytest.raises(SettingsError, match="the functions are in eu-central-1; allowed: a layer of their region"):
+        from_context(context, "eu-central-1")
 
 
 def test_a_region_without_root_certificates_is_refused() -> None:
