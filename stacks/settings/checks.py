@@ -90,7 +90,7 @@ def from_context(context: Mapping[str, Any], region: str = "") -> Settings:
     A key with the environment's name holds that environment's lasting choices, as an object:
     they are in cdk.json, so that everybody deploys the same. Other keys override them. Keys
     that hold `:` or `@` belong to CDK itself and are passed over, as are those with `-` that
-    hold no object.
+    hold no object and with `_` are no setting's name.
 
     Args:
         context: CDK's context.
@@ -102,7 +102,8 @@ def from_context(context: Mapping[str, Any], region: str = "") -> Settings:
     given = {
         key: value
         for key, value in context.items()
-        if not re.search("[:@]", key) and ("-" not in key or key in ENVIRONMENTS or isinstance(value, Mapping))
+        if not re.search("[:@]", key)
+        and ("-" not in key or key in ENVIRONMENTS or isinstance(value, Mapping) or key.replace("-", "_") in _KNOWN)
     }
     env = str(given.pop("env", "dev"))
     faults = [] if env in ENVIRONMENTS else [f"env={env}: unknown environment; allowed: {', '.join(ENVIRONMENTS)}"]

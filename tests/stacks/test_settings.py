@@ -86,7 +86,14 @@ def test_a_cdk_json_that_is_none_is_refused_with_the_files_name(
 
 
 def test_cdks_own_context_is_passed_over() -> None:
-    from_context({"@aws-cdk/core:x": True, "aws:cdk:bundling-stacks": ["*"], "acknowledged-issue-numbers": [1]})
+    from_context(
+        {
+            "@aws-cdk/core:x": True,
+            "aws:cdk:bundling-stacks": ["*"],
+            "acknowledged-issue-numbers": [1],
+            "cli-telemetry": False,
+        }
+    )
 
 
 @pytest.mark.parametrize("version", ["8.4", "8.4.9", "8.4.99", "9.7", "9.7.4"])
@@ -176,6 +183,10 @@ def _subnets(prefix: str) -> dict[str, str]:
     [
         ({"env": "stage"}, f"env=stage: unknown environment; allowed: {', '.join(ENVIRONMENTS)}"),
         ({"vpc_cdir": "10.0.0.0/16"}, "vpc_cdir=10.0.0.0/16: unknown setting; did you mean vpc_cidr?"),
+        (
+            {"reserved-concurrency": "0"},
+            "reserved-concurrency=0: unknown setting; did you mean reserved_concurrency?",
+        ),
         ({"ENV": "prod"}, "ENV=prod: unknown setting; did you mean env?"),
         ({"team": "me"}, "team=me: unknown setting; stacks/settings/settings.py has each setting"),
         ({"flavour": "x"}, "flavour=x: unknown setting; stacks/settings/settings.py has each setting"),
