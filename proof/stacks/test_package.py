@@ -96,14 +96,31 @@ def test_without_the_functions_python_the_package_has_no_bytecode_and_the_build_
 ) -> None:
     with_bytecode = bundling._digest("handler")
     monkeypatch.setattr(bundling, "runtime_python", lambda: None)
-    bundling._compiler.cache_clear()
+    bundling._bytecode_version.cache_clear()
     try:
         LocalBundling("handler").try_bundle(str(tmp_path))
         assert (bundling._digest("handler") != with_bytecode) == bool(runtime_python())
         assert list(tmp_path.rglob("*.pyc")) == []
         assert "This machine has no Python 3.13" in capsys.readouterr().err
     finally:
-        bundling._compiler.cache_clear()
+        bundling._bytecode_version.cache_clear()
+
+
+@pytest.mark.skipif(not runtime_python(), reason="needs the functions' Python")
+def test_a_patch_release_of_python_makes_the_package_of_the_same_name_and_other_bytecode_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, python = bundling._digest("handler"), tmp_path / "python3.13"
+    monkeypatch.setattr(bundling, "runtime_python", lambda: python)
+    digests = []
+    for otherwise in (f'exec {runtime_python()} "$@"', "echo 00000000"):
+        python.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo Python 3.13.99 && exit\n{otherwise}\n')
+        python.chmod(0o755)
+        bundling._bytecode_version.cache_clear()
+        digests.append(bundling._digest("handler"))
+    bundling._bytecode_version.cache_clear()
+    assert digests[0] == before
+    assert digests[1] != before
 
 
 def test_the_package_is_made_again_only_when_its_source_has_changed(synthesised: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def function_code(stack: cdk.Stack, entry_point: str) -> lambda_.Code:
     Each function has an asset of its own, so that a change deploys only the functions that
     run the changed file. The asset's hash is that of its files and of requirements.txt, which
     names every dependency's version and hash: a package that is already in cdk.out/ is not
-    made again. The version of the Python that made the bytecode counts too.
+    made again. The bytecode's version counts too, which all patch releases of a Python share.
 
     When CDK asks for no package, the asset is empty and has another hash. CDK's command line refuses to deploy it.
 
@@ -135,8 +135,12 @@ def bytecode_of(file: str) -> str:
 
 
 @cache
-def _compiler() -> str:
-    """Return the version of the Python that makes the bytecode, as part of the asset's hash; empty without one."""
+def _bytecode_version() -> str:
+    """Return the version of the bytecode, as part of the asset's hash; empty without a Python that makes it.
+
+    Not Python's: Lambda runs what one patch release compiled with another anyway, and reads no bytecode of another
+    version (https://docs.python.org/3.13/library/importlib.html#importlib.util.MAGIC_NUMBER).
+    """
     python = runtime_python()
     if not python:
         sys.stderr.write(
@@ -144,7 +148,8 @@ def _compiler() -> str:
             f"some 120 ms longer. Install it, for example: uv python install {MINOR}\n"
         )
         return ""
-    return subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout
+    program = "import importlib.util; print(importlib.util.MAGIC_NUMBER.hex())"
+    return subprocess.run([python, "-I", "-c", program], capture_output=True, text=True, check=True).stdout
 
 
 def source_files(entry_point: str) -> dict[str, Path]:
@@ -159,7 +164,7 @@ def source_files(entry_point: str) -> dict[str, Path]:
 
 
 def _digest(entry_point: str) -> str:
-    digest = hashlib.sha256(f"{FORMAT}{RUNTIME.name}{_compiler()}".encode())
+    digest = hashlib.sha256(f"{FORMAT}{RUNTIME.name}{_bytecode_version()}".encode())
     for name, file in {"requirements.txt": SOURCE / "requirements.txt", **source_files(entry_point)}.items():
         content = file.read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
