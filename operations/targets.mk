@@ -14,16 +14,16 @@ verify: install ## Check every promise on a deployed environment: make verify EN
 	@python -W ignore -m operations.verify $(ENV) $(OPTIONS)
 
 destroy: install ## Destroy one environment, protected or not: make destroy ENV=dev NAME=orders-dev
-	@python -W ignore -m operations.destroy $(ENV) $(NAME)
+	@python -W ignore -m operations.destroy $(ENV) "$(NAME)"
 
 diff: install ## What a deploy would change, against another revision: make diff BASE=origin/main
 	@python -m operations.diff $(BASE)
 
 migration: ## Make the next file of migrations/: make migration NAME=add_priority_to_note
-	@python3 -m operations.migration $(NAME)
+	@python3 -m operations.migration "$(NAME)"
 
 restore: install ## Restore a copy, and copy a table back: make restore ENV=dev FROM=latest TABLE=note DELETE=yes
-	@python -W ignore -m operations.restore $(ENV) $(if $(FROM),--from $(FROM)) $(if $(TABLE),--table $(TABLE)) \
+	@python -W ignore -m operations.restore $(ENV) $(if $(FROM),--from "$(FROM)") $(if $(TABLE),--table "$(TABLE)") \
 	  $(call flag,DELETE,yes,--delete) $(if $(TUNNELS),--tunnels "$(TUNNELS)") $(if $(AUTHORITIES),--authorities "$(AUTHORITIES)")
 
 adoption: install ## Say what keeps a database from becoming an environment's: make adoption ENV=prod INSTANCE=shop
