@@ -69,9 +69,12 @@ def connect(
         tunnel: a port of this machine that leads to the instance; 0 where it is reached directly.
 
     Raises:
-        DatabaseError: the instance cannot be reached from here, or the file has no certificate.
+        DatabaseError: the instance cannot be reached from here or has no address yet, or the file has no certificate.
         pymysql.Error, ssl.SSLError: the server refused, or showed another certificate.
     """
+    if "Endpoint" not in instance:
+        status = f"{instance['DBInstanceIdentifier']} is {instance['DBInstanceStatus']}"
+        raise DatabaseError(f"{status}, without an address yet: try again when it is available")
     host, port = instance["Endpoint"]["Address"], instance["Endpoint"]["Port"]
     name, password = user
     try:

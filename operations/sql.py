@@ -40,6 +40,8 @@ def main(environment: Environment) -> None:
         raise EnvironmentUnknownError(f"no database of {environment.env} here: make deploy ENV={environment.env}")
     rds = environment.client("rds")
     (instance,) = rds.describe_db_instances(DBInstanceIdentifier=identifiers[0])["DBInstances"]
+    if "Endpoint" not in instance:
+        raise EnvironmentUnknownError(f"{identifiers[0]} is {instance['DBInstanceStatus']}, without an address yet")
     secrets = environment.named("AWS::SecretsManager::Secret")
     print(
         WAYS.format(

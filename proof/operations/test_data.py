@@ -16,7 +16,7 @@ from local.tests.fixtures import local_cloud
 from operations import adoption, snapshots
 from operations import restore as restoring
 from operations.commands import ROOT
-from operations.databases import DatabaseError, credentials, rows_of
+from operations.databases import DatabaseError, connect, credentials, rows_of
 from operations.restore import Restore
 from proof.testbed.instances import FRESH, deploy, execute, instance, log_in, master
 from stacks.settings import from_context
@@ -216,6 +216,12 @@ def test_a_server_with_another_certificate_gets_no_password(cloud: LocalCloud, r
     restore.make("kept")
     with pytest.raises(Exception, match="CERTIFICATE_VERIFY_FAILED"):
         restore.copy_table("orders")  # With RDS's own authorities.
+
+
+def test_an_instance_that_is_still_made_is_named() -> None:
+    creating = {"DBInstanceIdentifier": "dev-demoapp-restored", "DBInstanceStatus": "creating"}
+    with pytest.raises(DatabaseError, match="dev-demoapp-restored is creating, without an address yet"):
+        connect(creating, ("a", "b"), None)
 
 
 def test_a_tunnel_leads_to_what_is_not_reached_directly(

@@ -185,6 +185,10 @@ def test_the_ways_to_an_instance_that_was_made_without_a_database(
     monkeypatch.setattr(environment, "client", lambda name: rds if name == "rds" else cloud.client(name))
     sql.main(environment)
     assert " --ssl-ca=rds.pem devDB\n" in capsys.readouterr().out
+    described["DBInstances"][0] |= {"DBInstanceStatus": "creating"}
+    del described["DBInstances"][0]["Endpoint"]
+    with pytest.raises(EnvironmentUnknownError, match="dev-demoapp is creating, without an address yet"):
+        sql.main(environment)
 
 
 def test_a_function_that_takes_long_is_invoked_once(monkeypatch: pytest.MonkeyPatch) -> None:
