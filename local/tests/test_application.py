@@ -145,7 +145,7 @@ def test_a_caller_that_repeats_has_a_key_of_its_own_or_stores_again(
     assert len(set(answers)) == (1 if key else 2)
 
 
-def test_a_hundred_bad_requests_are_no_error_for_lambdas_count_and_one_failure_is(
+def test_a_thousand_bad_requests_are_no_error_for_lambdas_count_and_one_failure_is(
     cloud: LocalCloud, invoke: Callable[..., dict[str, Any]], outputs: dict[str, str]
 ) -> None:
     """The count that FunctionErrors and ReleaseErrors watch; none is subtracted from it, so that none can come late."""
@@ -163,9 +163,9 @@ def test_a_hundred_bad_requests_are_no_error_for_lambdas_count_and_one_failure_i
 
     before = {metric: counted(metric) for metric in ("Invocations", "Errors")}
     with ThreadPoolExecutor(2) as callers:
-        told = Counter(callers.map(lambda _: invoke({"note": ""})["errorType"], range(100)))
-    assert told == {"BadRequestError": 100}
-    assert counted("Invocations") == before["Invocations"] + 100
+        told = Counter(callers.map(lambda _: invoke({"note": ""})["errorType"], range(1000)))
+    assert told == {"BadRequestError": 1000}
+    assert counted("Invocations") == before["Invocations"] + 1000
     assert counted("Errors") == before["Errors"]
     with cloud.database_connection(outputs["DatabaseSecretArn"]) as connection, connection.cursor() as cursor:
         cursor.execute("RENAME TABLE note TO elsewhere")

@@ -77,12 +77,12 @@ def _named(deployed: Deployed, role: str) -> dict[str, str]:
 
 @check("Nothing of the environment is open to the public or to another account")
 def public_access(deployed: Deployed) -> str:
-    """The resource policies of the functions, the secret, the topic; and function URLs that ask for no signature."""
+    """The resource policies of the functions, the secret, the topic; and function URLs."""
     client = deployed.client("lambda")
     documents = {}
     for name, function in deployed.functions.items():
         urls = client.list_function_url_configs(FunctionName=function)["FunctionUrlConfigs"]
-        expect([url["FunctionUrl"] for url in urls if url["AuthType"] != "AWS_IAM"], [], f"{name}: function URLs")
+        expect([url["FunctionUrl"] for url in urls], [], f"{name}: function URLs")
         try:
             documents[name] = client.get_policy(FunctionName=function)["Policy"]
         except ClientError as error:

@@ -662,7 +662,7 @@ def _with(**values: object) -> Callable[[dict[str, Any]], None]:
         (
             "public-access",
             "lambda.ListFunctionUrlConfigs",
-            _with(FunctionUrlConfigs=[{"FunctionUrl": "https://e.lambda-url.us-east-1.on.aws", "AuthType": "NONE"}]),
+            _with(FunctionUrlConfigs=[{"FunctionUrl": "https://example.lambda-url.us-east-1.on.aws"}]),
             "lambda-url",
         ),
         ("answer", "lambda.Invoke", _with(Payload=io.BytesIO(b'{"database": "other"}')), "database other"),
