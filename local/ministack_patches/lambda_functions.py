@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +30,6 @@ from local.ministack_patches.refusals import check_concurrency
 from local.mysql import free_port
 from local.peer import is_this_user
 from operations.commands import ROOT
-from operations.waiting import wait_until
 
 AN_HOUR: Final = 3600
 SOURCES: Final = ROOT / "lambda_src"
@@ -139,6 +139,7 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
             config["Timeout"] = AN_HOUR
         super().__init__(func_name, config, _prepared(code_zip, is_debugged=is_debugged))
         self._extension: subprocess.Popen[str] | None = None
+        self._extension_said: deque[str] = deque()
         network.environments.add(self)
 
     @property
@@ -159,11 +160,13 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
             if not isinstance(self._init_error, dict):
                 raise
             # What the runtime said of a module that cannot be imported; ministack makes a text of it.
-            error = {"status": "error", "error": str(self._init_error.get("errorMessage"))}
-            return error | {"error_payload": self._init_error, "cold_start": True, "log": self._drain_stderr()}
+            result = {"status": "error", "error": str(self._init_error.get("errorMessage"))}
+            result |= {"error_payload": self._init_error, "cold_start": True, "log": self._drain_stderr()}
         failure = (result.get("error_payload") or {}).get("errorType", "")
         if failure in ENDINGS:
             result["log"] += self._report(str(args[1]), failure)
+        said = [self._extension_said.popleft() for _ in range(len(self._extension_said))]
+        result["log"] = "\n".join([*said, *filter(None, [result["log"]])])
         return result
 
     def _drain_stderr_bounded(self, *args: Any, **kwargs: Any) -> str:
@@ -241,17 +244,15 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
             text=True,
         )
         serving = threading.Event()
-        threading.Thread(target=self._pump_extension, args=(self._extension, serving), daemon=True).start()
+        threading.Thread(target=self._listen, args=(self._extension, serving), daemon=True).start()
         serving.wait(10)
 
-    def _pump_extension(self, extension: "subprocess.Popen[str]", serving: threading.Event) -> None:
+    def _listen(self, extension: "subprocess.Popen[str]", serving: threading.Event) -> None:
         """Its lines go to the function's log group, as they do in Lambda."""
         for line in extension.stderr or ():
+            self._extension_said.append(line.rstrip("\n"))
             if "Serving on port" in line:
                 serving.set()
-            wait_until(lambda: not self._stopping, 1, pause=0.01)
-            if not self._stderr_queue.full():
-                self._stderr_queue.put(line.rstrip("\n"))
         serving.set()
 
 

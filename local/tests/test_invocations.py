@@ -1,30 +1,34 @@
 """What Lambda counts and logs of an invocation, whatever becomes of it."""
 
-import base64
 import io
-import json
+import os
+import signal
+import subprocess
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
+import operations.aws
 from local.cloud import LocalCloud
 from local.tests.fixtures import wait_for_rotation
 from operations.logs import told
+from operations.waiting import wait_until
 from shared.frame import HEALTH
 
 
 @pytest.fixture
-def invoked(cloud: LocalCloud, outputs: dict[str, str]) -> Iterator[Callable[[str], tuple[str, dict[str, Any], str]]]:
-    """Invoke a function of one module: its name, its payload, and its log as `make logs` shows it."""
+def function(cloud: LocalCloud, outputs: dict[str, str]) -> Iterator[Callable[..., str]]:
+    """Make a function of one module; its name."""
     client = cloud.client("lambda")
     role = client.get_function_configuration(FunctionName=outputs["FunctionName"])["Role"]
     made = []
 
-    def invoked(source: str) -> tuple[str, dict[str, Any], str]:
+    def function(source: str, *layers: str) -> str:
         package = io.BytesIO()
         with zipfile.ZipFile(package, "w") as archive:
             entry = zipfile.ZipInfo("module.py")
@@ -37,19 +41,30 @@ def invoked(cloud: LocalCloud, outputs: dict[str, str]) -> Iterator[Callable[[st
             Role=role,
             Handler="module.handler",
             Code={"ZipFile": package.getvalue()},
+            Layers=layers,
             LoggingConfig={"LogFormat": "JSON"},
             Timeout=3,
         )
         made.append(name)
-        result = client.invoke(FunctionName=name, LogType="Tail")
-        log = base64.b64decode(result["LogResult"]).decode()
-        shown = "\n".join(each for line in log.splitlines() for each in told(line))
-        assert result["FunctionError"] == "Unhandled"
-        return name, json.load(result["Payload"]), shown
+        return name
 
-    yield invoked
+    yield function
     for name in made:
         client.delete_function(FunctionName=name)
+
+
+@pytest.fixture
+def invoked(cloud: LocalCloud, function: Callable[..., str]) -> Callable[[str], tuple[str, dict[str, Any], str]]:
+    """Invoke a function of one module: its name, its payload, and its log as `make logs` shows it."""
+
+    def invoked(source: str) -> tuple[str, dict[str, Any], str]:
+        name = function(source)
+        result = operations.aws.invoke(cloud.client("lambda"), name)
+        shown = "\n".join(each for line in result["log"].splitlines() for each in told(line))
+        assert result["error"] == "Unhandled"
+        return name, result["answer"], shown
+
+    return invoked
 
 
 @pytest.mark.parametrize(
@@ -80,6 +95,26 @@ def test_the_caller_hears_lambdas_error_and_the_log_tells_it(
     assert _counted(cloud, "Errors", FunctionName=name) == _counted(cloud, "Invocations", FunctionName=name) == 1
     lines, _ = cloud.function_log()
     assert [line for _, function, line in lines if function == name and shown.splitlines()[0] in line]
+
+
+def test_each_start_of_an_environment_shows_in_the_log(
+    cloud: LocalCloud, outputs: dict[str, str], function: Callable[..., str]
+) -> None:
+    """The extension's own line, also when the process before it ended between two invocations."""
+    client = cloud.client("lambda")
+    layers = client.get_function_configuration(FunctionName=outputs["FunctionName"])["Layers"]
+    name = function("import os\ndef handler(event, context):\n    return os.getpid()\n", layers[0]["Arn"])
+    for _ in range(2):
+        result = operations.aws.invoke(client, name)
+        assert "Serving on port" in result["log"]
+        assert "Serving on port" not in operations.aws.invoke(client, name)["log"]
+        os.kill(result["answer"], signal.SIGKILL)
+        assert wait_until(partial(_has_ended, result["answer"]), 60)
+
+
+def _has_ended(process: int) -> bool:
+    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], stdout=subprocess.PIPE).stdout
+    return shown[:1] in (b"", b"Z")
 
 
 def _counted(cloud: LocalCloud, metric: str, **dimensions: str) -> float:
