@@ -52,26 +52,34 @@ class _Dimensions(dict[str, str]):
         return True
 
 
+def _last_minute() -> float:
+    """When the last whole minute ended, in seconds since 1970: a data point belongs to one minute for ever."""
+    return time.time() // MINUTE * MINUTE
+
+
 def _evaluate_each_minute() -> None:
+    """Each minute's end, those too for which a busy machine is late."""
+    end = _last_minute()
     while True:
-        time.sleep(MINUTE)
+        end = min(end, _last_minute()) + MINUTE  # A clock may be set back.
+        time.sleep(max(0, end - time.time()))
         for alarm in list(cloudwatch._alarms.values()):
-            _evaluate(alarm)
+            _evaluate(alarm, end)
 
 
-def _evaluate(alarm: Properties) -> None:
-    """Bring an alarm's state up to date, and take the actions of a new one."""
+def _evaluate(alarm: Properties, end: float | None = None) -> None:
+    """Bring an alarm's state up to date as of the end of a minute, and take the actions of a new one."""
     if not MINUTE:
         return
+    end = _last_minute() if end is None else end
     missing = alarm.get("TreatMissingData") or "missing"
     periods = alarm.get("EvaluationPeriods", 1)
     breaching = alarm.get("DatapointsToAlarm") or periods
     rule = Rule(alarm["ComparisonOperator"], alarm["Threshold"], periods, breaching, missing)
-    now = time.time()
     try:
-        period, values = _values(alarm, rule, now)
+        period, values = _values(alarm, rule, end)
         state = rule.state(values, alarm["StateValue"])
-        began = [now - period * (rule.range - index) for index in range(rule.range)]
+        began = [end - period * (rule.range - index) for index in range(rule.range)]
         reason = rule.reason(values, began, state)
     except (ExpressionError, KeyError) as error:
         state, reason = "INSUFFICIENT_DATA", f"The local cloud cannot evaluate this alarm: {error}"
@@ -79,24 +87,25 @@ def _evaluate(alarm: Properties) -> None:
     before = alarm["StateValue"]
     if state == before:
         return
-    alarm |= {"StateValue": state, "StateUpdatedTimestamp": int(now), "StateTransitionedTimestamp": int(now)}
+    now = int(time.time())
+    alarm |= {"StateValue": state, "StateUpdatedTimestamp": now, "StateTransitionedTimestamp": now}
     cloudwatch._record_history(alarm["AlarmName"], before, state, reason)
     cloudwatch._dispatch_alarm_actions(alarm, before, state, reason)
     cloudwatch._evaluate_parent_alarms(alarm)
 
 
-def _values(alarm: Properties, rule: Rule, now: float) -> tuple[float, Series]:
+def _values(alarm: Properties, rule: Rule, end: float) -> tuple[float, Series]:
     """The length of a period in seconds, and the values of the periods in the alarm's range, the oldest first."""
     queries = alarm.get("Metrics") or []
     if not queries:
         statistic = alarm.get("ExtendedStatistic") or alarm["Statistic"]
         period = int(alarm["Period"]) / 60 * MINUTE
-        return period, _series(alarm, statistic, period, rule.range, now)
+        return period, _series(alarm, statistic, period, rule.range, end)
     stats = {each["Id"]: each["MetricStat"] for each in queries if "MetricStat" in each}
     lengths = [each["Period"] for each in stats.values()] + [each["Period"] for each in queries if "Period" in each]
     period = int(lengths[0]) / 60 * MINUTE
     series: dict[str, Series] = {
-        name: _series(each["Metric"], each["Stat"], period, rule.range, now) for name, each in stats.items()
+        name: _series(each["Metric"], each["Stat"], period, rule.range, end) for name, each in stats.items()
     }
     # An expression may name another, which may stand behind it.
     waiting = [each for each in queries if "Expression" in each]
@@ -116,18 +125,18 @@ def _values(alarm: Properties, rule: Rule, now: float) -> tuple[float, Series]:
     return period, series[watched]
 
 
-def _series(metric: Properties, statistic: str, period: float, number: int, now: float) -> Sequence[float | None]:
-    """A statistic of a metric of exactly these dimensions, for each of the last periods; they end now."""
+def _series(metric: Properties, statistic: str, period: float, number: int, end: float) -> Sequence[float | None]:
+    """A statistic of a metric of exactly these dimensions, for each of the last periods before `end`."""
     dimensions = {each["Name"]: str(each["Value"]) for each in metric.get("Dimensions") or []}
     points = list(
         cloudwatch._metrics.get((metric["Namespace"], metric["MetricName"], cloudwatch._dims_key(dimensions))) or []
     )
     edges = [
-        bisect_left(points, now - period * left, key=lambda point: point["Timestamp"]) for left in range(number, -1, -1)
+        bisect_left(points, end - period * left, key=lambda point: point["Timestamp"]) for left in range(number, -1, -1)
     ]
     found: list[float | None] = []
-    for start, end in pairwise(edges):
-        within = points[start:end]
+    for first, last in pairwise(edges):
+        within = points[first:last]
         stats = cloudwatch._calc_stats(within)
         found.append(cloudwatch._stat_value(stats, statistic, within) if stats else None)
     return found

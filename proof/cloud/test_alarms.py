@@ -102,11 +102,11 @@ class Alarms:
 
     def set_off(self, page: str, fault: Callable[[], object], times: int = 1) -> None:
         """Make the fault so often, again and again until the alarm has gone off: a slow machine is late."""
-        give_up = time.monotonic() + 120
+        give_up, before = time.monotonic() + 120, self.went_off()[page]
         while True:
             for _ in range(times):
                 fault()
-            if wait_until(lambda: self.state(page) == "ALARM", 3 * MINUTE):
+            if wait_until(lambda: self.went_off()[page] > before, 3 * MINUTE):
                 return
             assert time.monotonic() < give_up, self.described()[page]["StateReason"]
 
@@ -256,10 +256,11 @@ def test_a_thousand_bad_requests_in_a_gradual_release_set_no_alarm_off_and_a_fai
             assert "does not start" in alarms.invoke()["answer"]["errorMessage"]
         finally:
             (alarms.folder / "refuse").unlink()
-        alarms.wait(lambda: alarms.state("ReleaseErrors") == "ALARM")
+        alarms.wait(lambda: alarms.went_off()["ReleaseErrors"] > 0)
     alarms.wait(lambda: alarms.state("ReleaseErrors") == "OK")
     assert alarms.error({"fault": "hang"}) == "Sandbox.Timedout"
-    alarms.wait(lambda: alarms.state("ReleaseErrors") == "ALARM")
+    alarms.wait(lambda: alarms.went_off()["ReleaseErrors"] > 1)
+    alarms.wait(lambda: alarms.state("ReleaseErrors") == "OK")
     assert alarms.went_off()["ReleaseErrors"] == 2
 
 
@@ -395,8 +396,9 @@ def _the_rotation_fails(alarms: Alarms) -> None:
     master = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])["masterarn"]
     before = secrets.get_secret_value(SecretId=master)["SecretString"]
     secrets.put_secret_value(SecretId=master, SecretString=json.dumps(json.loads(before) | {"password": "another"}))
+    went_off = alarms.went_off()["RotationFailed"]
     secrets.rotate_secret(SecretId=secret_id)
-    alarms.wait(lambda: alarms.state("RotationFailed") == "ALARM")
+    alarms.wait(lambda: alarms.went_off()["RotationFailed"] > went_off)
     secrets.put_secret_value(SecretId=master, SecretString=before)
     wait_for_rotation(alarms.cloud, secret_id)
 
@@ -502,6 +504,44 @@ def test_an_alarm_on_an_expression_has_no_missing_data_where_they_are_filled(ala
     finally:
         alarms.client.delete_alarms(AlarmNames=[way])
         cloudformation.delete_stack(StackName=way)
+
+
+def test_a_data_point_counts_for_the_minute_of_its_time_and_for_no_other(alarms: Alarms) -> None:
+    """Two just before and after a minute's end are never taken together, whenever the alarm is looked at."""
+    alarms.client.put_metric_alarm(
+        AlarmName="minutes",
+        AlarmDescription="minutes.md",
+        Namespace="Test",
+        MetricName="minutes",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=2,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+        TreatMissingData="notBreaching",
+    )
+
+    def put(*seconds: float) -> None:
+        """A one at each time after the end of the next minute but one."""
+        end = (time.time() // MINUTE + 2) * MINUTE
+        data = [
+            {"MetricName": "minutes", "Value": 1, "Timestamp": datetime.fromtimestamp(end + s, UTC)} for s in seconds
+        ]
+        alarms.client.put_metric_data(Namespace="Test", MetricData=data)
+
+    def is_over() -> bool:
+        return "no datapoints were received" in alarms.described()["minutes"]["StateReason"]
+
+    try:
+        for _ in range(3):
+            put(-0.1 * MINUTE, 0.1 * MINUTE)
+            alarms.wait(lambda: not is_over())
+            alarms.wait(is_over)
+        assert alarms.went_off()["minutes"] == 0
+        put(0.1 * MINUTE, 0.9 * MINUTE)
+        alarms.wait(lambda: alarms.went_off()["minutes"] > 0)
+    finally:
+        alarms.client.delete_alarms(AlarmNames=["minutes"])
 
 
 def test_every_alarm_is_set_off(alarms: Alarms) -> None:
