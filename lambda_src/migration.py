@@ -108,7 +108,7 @@ class Migrator:
         """Log in and take the lock, which ends with the connection and the statement that it runs."""
         secret = direct_read.secret(self._environment.secret_id, self._deadline)
         self._database.connect(Credentials.parse(secret))
-        seconds = int(self._deadline.remaining()) - 1 if is_repeat else self._environment.lock_seconds
+        seconds = max(0, int(self._deadline.remaining()) - 1) if is_repeat else self._environment.lock_seconds
         (is_locked,) = self._database.query("SELECT GET_LOCK(%s, %s)", (LOCK, str(seconds)))
         if not is_locked:
             found = self._database.rows(f"CALL {HISTORY}.lock_holder()")

@@ -160,7 +160,7 @@ class Rotation:
         """Connect as the master, and wait for the others: none may find a user idle that another makes current."""
         self._database.connect(self._credentials(self._environment.master_secret_id))
         self._database.rows("SET SESSION wait_timeout = 60")  # The lock must not outlive a client that is gone.
-        seconds = str(int(self._deadline.remaining()) - 1)
+        seconds = str(max(0, int(self._deadline.remaining()) - 1))
         (has_turn,) = self._database.query("SELECT GET_LOCK(%s, %s)", (token, seconds))
         if not has_turn:
             raise DependencyUnavailableError(f"version {token}: another invocation is at it", operation="lock")
