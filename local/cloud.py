@@ -16,6 +16,7 @@ from typing import Any, Final
 import boto3
 import pymysql
 import urllib3
+from botocore.config import Config
 
 from app import lasting_settings
 from local.certificates import create
@@ -108,7 +109,7 @@ class LocalCloud:
             alarm_minute: seconds that a minute of an alarm's period takes; 0 leaves all alarms as they are.
 
         Raises:
-            CloudError: it does not answer within two minutes.
+            CloudError: it does not answer within ten minutes.
         """
         if not TELLS_PROCESSES:
             print("Not enforced on this system: security groups, routes and endpoints (local/README.md).", flush=True)
@@ -200,8 +201,10 @@ class LocalCloud:
     def _keep(self, **given: Any) -> None:
         """Write to the state file what later commands need."""
         self._given |= given
-        self._state.touch(mode=0o600)
-        self._state.write_text(json.dumps(self._given))
+        written = self._state.with_suffix(".new")
+        written.touch(mode=0o600)
+        written.write_text(json.dumps(self._given))
+        written.replace(self._state)
 
     def log(self) -> str:
         """What the emulator printed so far."""
@@ -240,7 +243,10 @@ class LocalCloud:
         credentials = credentials or {key.lower(): variables[key] for key in keys}
         session = boto3.Session(**credentials, region_name=REGION)
         session.client = partial(
-            session.client, endpoint_url=variables["AWS_ENDPOINT_URL"], verify=variables["AWS_CA_BUNDLE"]
+            session.client,
+            endpoint_url=variables["AWS_ENDPOINT_URL"],
+            verify=variables["AWS_CA_BUNDLE"],
+            config=Config(read_timeout=600),  # One that waits for a database's start is not to be sent again.
         )
         return session
 

@@ -101,7 +101,7 @@ class Demo:
         name = self.outputs["ParameterName"]
         original = parameters.get_parameter(Name=name)["Parameter"]["Value"]
         with self._step(f"change the parameter, and wait for its TTL of {PARAMETER_TTL} s"):
-            self._wait_until(lambda: "serverVersion" in self._invoke(), 1, "the function answers")
+            self._wait_until(lambda: "serverVersion" in self._invoke(), 60, "the function answers")
             changed = json.loads(original) | {"enableVersion": False}
             parameters.put_parameter(Name=name, Value=json.dumps(changed), Overwrite=True)
             waited = self._wait_until(
@@ -233,7 +233,7 @@ class Demo:
 
     def _wait_for_invocations(self, load: Load, number: int) -> None:
         enough = load.made + number
-        self._wait_until(lambda: load.made >= enough, 30, "invocations go on")
+        self._wait_until(lambda: load.made >= enough, 120, "invocations go on")
 
     def _wait_for_rotation(self) -> None:
         """Until the pending version is the current one."""
@@ -244,7 +244,7 @@ class Demo:
             stages = [set(stages) for stages in secret["VersionIdsToStages"].values()]
             return {"AWSPENDING"} not in stages and "LastRotatedDate" in secret
 
-        self._wait_until(done, 30, "the rotation ends")
+        self._wait_until(done, 120, "the rotation ends")
 
     def _wait_until(self, condition: Callable[[], bool], seconds: float, what: str) -> float:
         started = time.monotonic()

@@ -4,7 +4,7 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -35,9 +35,10 @@ def is_this_user(client: tuple[str, int], server: tuple[str, int]) -> bool:
     return bool(fields) and int(fields[7]) == os.geteuid()
 
 
-def ancestors(client: tuple[str, int], server: tuple[str, int]) -> list[int] | None:
+def ancestors(client: tuple[str, int], server: tuple[str, int], likely: Iterable[int] = ()) -> list[int] | None:
     """Return the process that opened the connection and its ancestors, up to a child of this process.
 
+    Children of this process that are likely to have it are looked at first: to look at all takes long where many run.
     Empty if no descendant of this process opened it. None if nobody is seen to have it: it has gone, or goes from
     process to process. A descendant that hides what it has open is taken for the one that did.
     """
@@ -45,7 +46,7 @@ def ancestors(client: tuple[str, int], server: tuple[str, int]) -> list[int] | N
     if not fields:
         return None
     hidden = None
-    for pid, line in sorted(_lines(), key=lambda each: not each[1]):  # Descendants first: they are few.
+    for pid, line in _candidates(likely):
         try:
             for each in Path(f"/proc/{pid}/fd").iterdir():
                 with suppress(FileNotFoundError):  # It has been closed.
@@ -56,6 +57,11 @@ def ancestors(client: tuple[str, int], server: tuple[str, int]) -> list[int] | N
         except FileNotFoundError:  # It has ended.
             continue
     return hidden
+
+
+def _candidates(likely: Iterable[int]) -> Iterator[tuple[int, list[int]]]:
+    yield from ((pid, [pid]) for pid in likely)
+    yield from sorted(_lines(), key=lambda each: not each[1])  # Descendants first: they are few.
 
 
 def _lines() -> Iterator[tuple[int, list[int]]]:

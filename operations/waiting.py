@@ -16,5 +16,5 @@ def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.0
 
 
 def comes_up(process: Popen[bytes], answers: Callable[[], bool]) -> bool:
-    """Return whether a process that was started answers within two minutes and before it ends."""
-    return wait_until(lambda: process.poll() is not None or answers(), 120) and process.poll() is None
+    """Return whether a process that was started answers within ten minutes and before it ends."""
+    return wait_until(lambda: process.poll() is not None or answers(), 600) and process.poll() is None

@@ -245,7 +245,7 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
         )
         serving = threading.Event()
         threading.Thread(target=self._listen, args=(self._extension, serving), daemon=True).start()
-        serving.wait(10)
+        serving.wait()
 
     def _listen(self, extension: "subprocess.Popen[str]", serving: threading.Event) -> None:
         """Its lines go to the function's log group, as they do in Lambda."""

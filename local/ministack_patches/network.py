@@ -74,7 +74,8 @@ class Listener:
                     self._relay(client, address)
 
     def _relay(self, client: socket.socket, address: tuple[str, int]) -> None:
-        line = ancestors(address, client.getsockname())
+        likely = [pid for each in list(environments) for pid in each.pids]
+        line = ancestors(address, client.getsockname(), likely)
         if line is None:
             return
         config = next((each.config for each in list(environments) if each.pids & {*line}), None)
