@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aws_cdk.assertions import Template
+from hypothesis import settings
 
 import app
 from stacks.settings import ENVIRONMENTS
@@ -29,6 +30,9 @@ os.environ |= {
     "MASTER_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds!db-GhIjKl",
     "ROTATED_USERS": '{"arn": {"username": "notesapp", "privileges": {"demo": ["SELECT"]}}}',
 }
+
+settings.register_profile("untimed", deadline=None)  # A busy machine is late.
+settings.load_profile("untimed")
 
 VARIANTS = [(env, egress) for env in ENVIRONMENTS for egress in ("endpoints", "nat")]
 

@@ -19,9 +19,6 @@ from typing import Any
 
 Version = dict[str, Any]
 
-CREATED = time.time() - 7200
-"""When every version was stored: two hours ago, as seconds since 1970."""
-
 
 class AWSError(Exception):
     def __init__(self, code: str, message: str = "", status: int = 400) -> None:
@@ -37,6 +34,8 @@ class AWS:
         self.parameters: dict[str, str] = {}
         self.secrets: dict[str, dict[str, Version]] = {}
         self.calls: Counter[str] = Counter()
+        self.created = time.time() - 7200
+        """When every version was stored: two hours ago, as seconds since 1970."""
         self._lock = threading.RLock()
 
     def add_secret(self, secret_id: str, value: object) -> str:
@@ -103,7 +102,7 @@ class AWS:
                     "ARN": secret_id,
                     "Name": secret_id.rpartition(":")[2][:-7],
                     "VersionId": token,
-                    "CreatedDate": CREATED,
+                    "CreatedDate": self.created,
                     "SecretString": version["SecretString"],
                     "VersionStages": sorted(version["Stages"]),
                 }

@@ -219,5 +219,5 @@ def wait_for_rotation(cloud: LocalCloud, secret_id: str) -> None:
     secrets = cloud.client("secretsmanager")
     pending = ["AWSPENDING"]
     assert wait_until(
-        lambda: pending not in secrets.describe_secret(SecretId=secret_id)["VersionIdsToStages"].values(), 20
+        lambda: pending not in secrets.describe_secret(SecretId=secret_id)["VersionIdsToStages"].values(), 300
     )

@@ -414,8 +414,10 @@ def test_a_change_that_would_cut_data_is_refused(server: Server, folder: Path, m
 def test_a_table_in_use_for_longer_than_the_deploy_fails_it(server: Server, folder: Path, migrate: Migrate) -> None:
     migrate()
     (folder / "0002_two.sql").write_text(TWO)
-    with _in_use(server, "LOCK TABLES migrated.one READ", seconds=6), pytest.raises(MigrationError, match="1205"):
-        migrate(budget=8)
+    with server.session() as execute:
+        execute("LOCK TABLES migrated.one READ")
+        with pytest.raises(MigrationError, match="1205"):
+            migrate(budget=8)
     assert migrate()["applied"] == ["0002_two.sql"]
 
 
@@ -587,9 +589,9 @@ def test_a_change_of_data_longer_than_the_deploy_is_undone_and_a_shorter_one_goe
 ) -> None:
     migrate()
     server.execute("INSERT INTO migrated.one VALUES (1)")
-    (folder / "0002_long.sql").write_text("UPDATE one SET id = id + 1 + SLEEP(4)")
-    with pytest.raises(DependencyUnavailableError):
-        migrate(budget=3)
+    (folder / "0002_long.sql").write_text("UPDATE one SET id = id + 1 + SLEEP(8)")
+    with pytest.raises(DependencyUnavailableError, match="operation=query"):
+        migrate(budget=4.5)
     assert server.execute(f"SELECT GET_LOCK('{schema.LOCK}', 60)") == [(1,)]  # Its statement has ended.
     assert server.execute("SELECT id FROM migrated.one") == [(1,)]
     (folder / "0002_long.sql").write_text("UPDATE one SET id = id + 1")

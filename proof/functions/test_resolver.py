@@ -13,6 +13,7 @@ from proof.testbed import silent_resolver
 
 PROGRAM = """
 import json, os, time
+import botocore.exceptions  # Not to be counted below.
 from shared import direct_read
 from shared.credentials import Credentials
 from shared.database import Database

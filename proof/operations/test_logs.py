@@ -153,9 +153,9 @@ def test_logs_invoke_alarms_and_the_ways_to_the_database(cloud: LocalCloud) -> N
     assert '"errorType": "BadRequestError"' in invoked.stdout
     assert "answered in " in invoked.stdout
     assert "INFO invocation.finished" in invoked.stdout
-    logged = _run(cloud, "logs", FUNCTION="Serving", SINCE="1h").stdout.splitlines()
+    logged = _run(cloud, "logs", FUNCTION="Serving", SINCE="1d").stdout.splitlines()
     assert any("Serving  INFO invocation.finished" in line and "outcome=BadRequestError" in line for line in logged)
-    assert "Migration" in _run(cloud, "logs", SINCE="1h").stdout
+    assert "Migration" in _run(cloud, "logs", SINCE="1d").stdout
     alarms = _run(cloud, "alarms").stdout
     assert "FunctionErrors: " in alarms
     assert " in alarm" in alarms.splitlines()[-1]
@@ -230,7 +230,7 @@ def test_a_wrong_cdk_json_is_told_in_a_sentence() -> None:
 
 
 def test_logs_that_are_followed_go_on_until_they_are_ended(cloud: LocalCloud) -> None:
-    asked = {"FUNCTION": "Serving", "SINCE": "1h"}
+    asked = {"FUNCTION": "Serving", "SINCE": "1d"}
     _run(cloud, "invocation")
     before = _run(cloud, "logs", **asked).stdout.count("invocation.finished")
     with _start(cloud, "logs", **asked, FOLLOW="1") as following:

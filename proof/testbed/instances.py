@@ -45,7 +45,7 @@ def deploy(cloud: LocalCloud, name: str, properties: dict[str, Any]) -> str:
         (stack,) = client.describe_stacks(StackName=name)["Stacks"]
         return not stack["StackStatus"].endswith("_IN_PROGRESS")
 
-    assert wait_until(ended, 120)
+    assert wait_until(ended, 600)
     (stack,) = client.describe_stacks(StackName=name)["Stacks"]
     if "ROLLBACK" not in stack["StackStatus"]:
         return ""

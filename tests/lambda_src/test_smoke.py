@@ -154,6 +154,7 @@ def test_a_transient_failure_is_retried(edge: Edge) -> None:
 
 def test_a_transient_failure_that_lasts_fails_the_deploy(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoke, "PATIENCE", 0.2)
+    monkeypatch.setattr(smoke, "_is_rollback", lambda _: False)
     edge.errors = ["CredentialsRefusedError"] * 1000
     started = time.monotonic()
     assert "CredentialsRefusedError" in _tell(edge, "Create")["Reason"]
@@ -312,6 +313,7 @@ def test_an_invocation_that_is_not_answered_is_waited_for(edge: Edge, monkeypatc
 def test_an_unanswered_invocation_has_its_whole_time_to_end(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where that is longer than the patience with failures."""
     monkeypatch.setattr(smoke, "PATIENCE", 0.05)
+    monkeypatch.setattr(smoke, "_is_rollback", lambda _: False)
     invoke = smoke._lambda.invoke
     asked: list[float] = []
 
