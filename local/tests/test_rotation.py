@@ -32,6 +32,7 @@ from local.tests.functions import (
 )
 from rotation import Rotation, alternate, lambda_handler
 from shared import schema
+from shared.credentials import Credentials
 from shared.errors import ConfigurationError, CredentialsRefusedError, DependencyUnavailableError, QueryFailedError
 
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
@@ -295,6 +296,26 @@ def test_a_doubled_step_waits_for_the_other_invocation_and_no_longer_than_its_de
             rotation.handle(_event(step, token), 5)
         assert (accounts(server), aws.current(SECRET_ID)) == there
     _rotate(rotation, token)
+
+
+def test_a_step_with_less_than_a_second_left_does_not_wait_for_ever(
+    aws: AWS, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative seconds are no limit to GET_LOCK."""
+    token = aws.stage_rotation(SECRET_ID)
+    rotation = start_rotation()
+    rotation.handle(_event("createSecret", token), 60)
+    connect = rotation._database.connect
+
+    def connect_late(credentials: Credentials) -> None:
+        connect(credentials)
+        rotation._deadline.start(0.9)
+
+    monkeypatch.setattr(rotation._database, "connect", connect_late)
+    with server.session(server.master, server.master_password) as execute:
+        execute(f"SELECT GET_LOCK('{token}', 0)")
+        with pytest.raises(DependencyUnavailableError, match="another invocation is at it"):
+            rotation.handle(_event("setSecret", token), 60)
 
 
 def test_the_server_ends_the_session_of_an_invocation_that_is_gone(aws: AWS) -> None:
