@@ -3,8 +3,9 @@
 import json
 import os
 import ssl
+import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +31,7 @@ PARAMETER = "/dev/notesApp/app_config"
 CONFIG = {"enableVersion": True, "version": 1, "app": "NotesApp"}
 ADMINISTRATOR = "administrator"
 CANARY = "canary0password"
+COM_RESET_CONNECTION = 0x1F
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,21 @@ class Server:
     master_password: str = CANARY + "master"
 
     def execute(self, *statements: str, user: str = ADMINISTRATOR, password: str = ADMINISTRATOR) -> list[Any]:
-        """Run statements in a connection of their own; the rows of the last."""
-        with self.session(user, password) as execute:
-            return execute(*statements)
+        """Run statements in a session of their own; the rows of the last."""
+        if user != ADMINISTRATOR:
+            with self.session(user, password) as execute:
+                return execute(*statements)
+        try:  # A login takes as long as a hundred statements.
+            self._kept.connection._execute_command(COM_RESET_CONNECTION, b"")
+            self._kept.connection._read_ok_packet()
+        except (AttributeError, pymysql.MySQLError):  # None yet, or it has ended.
+            self._kept.connection = self._connect(user, password)
+        with self._kept.connection.cursor() as cursor:
+            return _rows(cursor, statements)
+
+    @cached_property
+    def _kept(self) -> threading.local:
+        return threading.local()
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -54,7 +68,12 @@ class Server:
     @contextmanager
     def session(self, user: str = ADMINISTRATOR, password: str = ADMINISTRATOR) -> Iterator[Callable[..., list[Any]]]:
         """A connection, as what runs statements in it and returns the rows of the last."""
-        connection = pymysql.connect(
+        connection = self._connect(user, password)
+        with connection, connection.cursor() as cursor:
+            yield lambda *statements: _rows(cursor, statements)
+
+    def _connect(self, user: str, password: str) -> "pymysql.Connection[Any]":
+        return pymysql.connect(
             host="localhost",
             port=self.mysql.port,
             user=user,
@@ -62,14 +81,6 @@ class Server:
             ssl=self._tls,
             autocommit=True,
         )
-        with connection, connection.cursor() as cursor:
-
-            def execute(*statements: str) -> list[Any]:
-                for statement in statements:
-                    cursor.execute(statement)
-                return list(cursor.fetchall())
-
-            yield execute
 
     @property
     def is_mariadb(self) -> bool:
@@ -79,6 +90,12 @@ class Server:
     def general_log(self) -> str:
         """Every statement that reached the server."""
         return (self.mysql.folder / "general").read_text(errors="replace")
+
+
+def _rows(cursor: Any, statements: Sequence[str]) -> list[Any]:
+    for statement in statements:
+        cursor.execute(statement)
+    return list(cursor.fetchall())
 
 
 def connection_details(server: Server, **changed: object) -> dict[str, object]:
