@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ministack.core import lambda_runtime
+from ministack.core.responses import error_response_json
 from ministack.services import lambda_svc, ssm
 from ministack.services.cloudformation import provisioners
 
@@ -48,6 +49,7 @@ _turns = itertools.count()
 _create_function = provisioners._lambda_create
 _update_function = provisioners._lambda_update
 _delete_function = provisioners._lambda_delete
+_get_policy = lambda_svc._get_policy
 _public_parameter = ssm._public_parameter
 _zip_inline = provisioners._zip_inline
 
@@ -61,6 +63,7 @@ def install() -> None:
     provisioners._zip_inline = _inline_code
     lambda_svc._execute_function_warm = lambda_svc._execute_function_provided_warm
     lambda_runtime._worker_class_for = lambda _: ExecutionEnvironment
+    lambda_svc._get_policy = _policy_of_what_is_named
     ssm._public_parameter = _extension_or_public_parameter
     lambda_svc._ACCOUNT_CONCURRENCY_CAP = int(os.environ["LOCAL_CONCURRENCY_LIMIT"])
 
@@ -93,6 +96,23 @@ def _apply(name: str, props: Properties) -> None:
     if "ReservedConcurrentExecutions" in props:
         check_concurrency(name, int(props["ReservedConcurrentExecutions"]))
         function["concurrency"] = int(props["ReservedConcurrentExecutions"])
+
+
+def _policy_of_what_is_named(name: str, *args: Any) -> Any:
+    """A function's own policy; its aliases and versions have others.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/access-control-resource-based.html
+    """
+    status, headers, body = _get_policy(name, *args)
+    answer = json.loads(body)
+    if status == 200 and not lambda_svc._qualifier_from_path_or_query(*args[::-1]):
+        policy = json.loads(answer["Policy"])
+        policy["Statement"] = [each for each in policy["Statement"] if each["Resource"].endswith(f":function:{name}")]
+        if not policy["Statement"]:
+            message = "The resource you requested does not exist."
+            return error_response_json("ResourceNotFoundException", message, 404)
+        body = json.dumps(answer | {"Policy": json.dumps(policy)}).encode()
+    return status, headers, body
 
 
 def _extension_or_public_parameter(name: str) -> dict[str, Any] | None:

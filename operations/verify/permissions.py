@@ -10,6 +10,7 @@ from operations.aws import is_a
 from operations.verify.decisions import DECISIONS, Row
 from operations.verify.deployed import Deployed
 from operations.verify.report import CheckFailedError, check, expect
+from stacks.constructs.serving_function import ALIAS
 
 
 @check("Who may do what, decided by IAM's simulator")
@@ -77,12 +78,14 @@ def _named(deployed: Deployed, role: str) -> dict[str, str]:
 
 @check("Nothing of the environment is open to the public or to another account")
 def public_access(deployed: Deployed) -> str:
-    """The resource policies of the functions, the secret, the topic; and function URLs."""
+    """The resource policies of the functions and their aliases, the secrets, the topic; and function URLs."""
     client = deployed.client("lambda")
     documents = {}
     for name, function in deployed.functions.items():
         urls = client.list_function_url_configs(FunctionName=function)["FunctionUrlConfigs"]
         expect([url["FunctionUrl"] for url in urls], [], f"{name}: function URLs")
+    aliases = {f"{name}:{ALIAS}": f"{deployed.functions[name]}:{ALIAS}" for name in deployed.serving}
+    for name, function in (deployed.functions | aliases).items():
         try:
             documents[name] = client.get_policy(FunctionName=function)["Policy"]
         except ClientError as error:

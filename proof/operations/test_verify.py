@@ -288,6 +288,15 @@ def _another_account_invokes(cloud: LocalCloud, deployed: Deployed) -> Iterator[
     client.remove_permission(FunctionName=name, StatementId="sabotage")
 
 
+@sabotages("public-access")
+def _another_account_invokes_the_alias(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
+    client, alias = deployed.client("lambda"), {"FunctionName": deployed.functions["Serving"], "Qualifier": "live"}
+    permission = {"Action": "lambda:InvokeFunction", "Principal": "999999999999"}
+    client.add_permission(**alias, StatementId="sabotage", **permission)
+    yield
+    client.remove_permission(**alias, StatementId="sabotage")
+
+
 @sabotages("variables")
 def _a_password(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
     client, name = deployed.client("lambda"), deployed.functions["Rotation"]
