@@ -479,7 +479,18 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         "if False and cursor.description",
         TRANSACTIONS,
     ),
-    "a transaction begins within another": (ADB, "if BEGINS.match(sql):", "if False:", TRANSACTIONS),
+    "a transaction begins within another": (
+        ADB,
+        "            raise self._over\n        if BEGINS.match(sql):",
+        "            raise self._over\n        if False:",
+        TRANSACTIONS,
+    ),
+    "a transaction begins in a read": (
+        ADB,
+        'use its own statements")\n        if BEGINS.match(sql):',
+        'use its own statements")\n        if False:',
+        TRANSACTIONS,
+    ),
     "a connection is replaced between two statements": (
         "shared/database.py",
         "        if self._connection is None:\n",

@@ -174,7 +174,7 @@ class ApplicationDatabase:
             QueryFailedError: the server refused it. Error 1792 is a write outside a transaction.
             DependencyUnavailableError: no answer in time.
         """
-        self._stay_outside()
+        self._stay_outside(sql)
         try:
             return self._read(sql, args)
         except DependencyUnavailableError as error:
@@ -214,9 +214,11 @@ class ApplicationDatabase:
             self._is_inside = False
         return answer
 
-    def _stay_outside(self) -> None:
+    def _stay_outside(self, sql: str = "") -> None:
         if self._is_inside:
             raise RuntimeError("a transaction is open: use its own statements")
+        if BEGINS.match(sql):
+            raise QueryFailedError("database: a transaction in a read: use transaction()", operation="query")
 
     def _read(self, sql: str, args: Args) -> list[Row]:
         database = self._connected()

@@ -60,5 +60,4 @@ def _ask(service: str, api: str, request: dict[str, str]) -> dict[str, Any]:
     import botocore.config
 
     config = botocore.config.Config(connect_timeout=0.75, read_timeout=0.75, retries={"total_max_attempts": 2})
-    answer: dict[str, Any] = getattr(boto3.client(service, config=config), api)(**request)
-    return answer
+    return dict(getattr(boto3.client(service, config=config), api)(**request))

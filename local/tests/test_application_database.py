@@ -252,13 +252,15 @@ def test_a_statement_with_rows_that_ends_the_transaction_is_noticed_at_once(serv
         "SET @a = 1, @@session.completion_type=1",
     ],
 )
-def test_a_transaction_within_a_transaction_is_refused(server: Server, make: Make, statement: str) -> None:
+def test_a_transaction_within_a_transaction_or_a_read_is_refused(server: Server, make: Make, statement: str) -> None:
     def work(transaction: Transaction) -> None:
         transaction.execute(INSERT, ("a",))
         transaction.execute(statement)
 
     with pytest.raises(QueryFailedError, match="within a transaction"):
         make().transaction(work)
+    with pytest.raises(QueryFailedError, match="in a read"):
+        make().rows(statement)
     assert _texts(server) == []
 
 
