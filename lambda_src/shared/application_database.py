@@ -31,11 +31,11 @@ LEAST: Final = 0.5
 """Seconds without which no further try begins."""
 
 BEGINS: Final = re.compile(
-    r"(?:\s|/\*(?!M?!)(?:[^*]|\*(?!/))*\*/|(?:--|#)[^\n]*\n)*"
-    r"(?:/\*M?!|BEGIN\b|START\b.*\bTRANSACTION\b|(?:COMMIT|ROLLBACK)\b.*\bCHAIN\b|SET\b.*\bcompletion_type\b)",
-    re.IGNORECASE | re.DOTALL,
+    r"(?is)(?:\s|/\*(?!M?!)(?:[^*]|\*(?!/))*\*/|(?:--|#)[^\n]*\n)*"
+    r"(?:/\*M?!|BEGIN\b|START\b.*\bTRANSACTION\b|(?:COMMIT|ROLLBACK)\b.*\bCHAIN\b|SET\b(?:[^@'\"=]*\bTRANSACTION\b"
+    r"|.*\b(?:completion_type|(?:transaction|tx)_read_only)\b))"
 )
-"""Statements that may begin another transaction, which no status shows. The server runs what is in /*!."""
+"""Statements that may begin a transaction or change what one may do, unseen. The server runs what is in /*!."""
 
 Timed = Callable[[str], AbstractContextManager[None]]
 
@@ -171,7 +171,7 @@ class ApplicationDatabase:
                 datetime with an offset is written as UTC.
 
         Raises:
-            QueryFailedError: the server refused it. Error 1792 is a write outside a transaction.
+            QueryFailedError: the server refused it, or it begins a transaction. Error 1792 is a write outside one.
             DependencyUnavailableError: no answer in time.
         """
         self._stay_outside(sql)

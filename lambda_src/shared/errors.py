@@ -43,7 +43,7 @@ class CredentialsRefusedError(InvocationError):
 
 
 class QueryFailedError(InvocationError):
-    """The database answered the query with an error."""
+    """The database answered the query with an error, or the statement may not be sent."""
 
 
 class OutcomeUnknownError(InvocationError):

@@ -250,6 +250,9 @@ def test_a_statement_with_rows_that_ends_the_transaction_is_noticed_at_once(serv
         "START/**/TRANSACTION",
         "COMMIT AND/**/CHAIN",
         "SET @a = 1, @@session.completion_type=1",
+        "SET SESSION TRANSACTION READ WRITE",
+        "SET/**/TRANSACTION/**/READ WRITE",
+        "SET transaction_read_only = OFF",
     ],
 )
 def test_a_transaction_within_a_transaction_or_a_read_is_refused(server: Server, make: Make, statement: str) -> None:
@@ -275,7 +278,14 @@ def test_what_begins_no_transaction_is_run(server: Server, make: Make) -> None:
 
 
 def test_a_statement_with_many_comments_is_read_in_linear_time() -> None:
-    for begin in ("/**/" * 40_000, "/*" * 40_000, "-- x\n" * 40_000, "/* * " * 40_000, "COMMIT " + "CHAI " * 40_000):
+    for begin in (
+        "/**/" * 40_000,
+        "/*" * 40_000,
+        "-- x\n" * 40_000,
+        "/* * " * 40_000,
+        "COMMIT " + "CHAI " * 40_000,
+        "SET " + "TRANSACTIO " * 40_000,
+    ):
         started = time.process_time()
         assert not BEGINS.match(begin + "UPDATE")
         assert time.process_time() - started < 1
