@@ -78,14 +78,15 @@ def _named(deployed: Deployed, role: str) -> dict[str, str]:
 
 @check("Nothing of the environment is open to the public or to another account")
 def public_access(deployed: Deployed) -> str:
-    """The resource policies of the functions and their aliases, the secrets, the topic; and function URLs."""
+    """The resource policies of functions, of what callers invoke, the secrets, the topic; and function URLs."""
     client = deployed.client("lambda")
     documents = {}
     for name, function in deployed.functions.items():
         urls = client.list_function_url_configs(FunctionName=function)["FunctionUrlConfigs"]
         expect([url["FunctionUrl"] for url in urls], [], f"{name}: function URLs")
-    aliases = {f"{name}:{ALIAS}": f"{deployed.functions[name]}:{ALIAS}" for name in deployed.serving}
-    for name, function in (deployed.functions | aliases).items():
+    invoked = [(name, qualifier) for name, live in deployed.live.items() for qualifier in (ALIAS, live["Version"])]
+    qualified = {f"{name}:{qualifier}": f"{deployed.functions[name]}:{qualifier}" for name, qualifier in invoked}
+    for name, function in (deployed.functions | qualified).items():
         try:
             documents[name] = client.get_policy(FunctionName=function)["Policy"]
         except ClientError as error:

@@ -288,13 +288,22 @@ def _another_account_invokes(cloud: LocalCloud, deployed: Deployed) -> Iterator[
     client.remove_permission(FunctionName=name, StatementId="sabotage")
 
 
+def _another_account_invokes_a_qualified(deployed: Deployed, qualifier: str) -> Iterator[None]:
+    client, named = deployed.client("lambda"), {"FunctionName": deployed.functions["Serving"], "Qualifier": qualifier}
+    permission = {"Action": "lambda:InvokeFunction", "Principal": "999999999999"}
+    client.add_permission(**named, StatementId="sabotage", **permission)
+    yield
+    client.remove_permission(**named, StatementId="sabotage")
+
+
 @sabotages("public-access")
 def _another_account_invokes_the_alias(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
-    client, alias = deployed.client("lambda"), {"FunctionName": deployed.functions["Serving"], "Qualifier": "live"}
-    permission = {"Action": "lambda:InvokeFunction", "Principal": "999999999999"}
-    client.add_permission(**alias, StatementId="sabotage", **permission)
-    yield
-    client.remove_permission(**alias, StatementId="sabotage")
+    yield from _another_account_invokes_a_qualified(deployed, "live")
+
+
+@sabotages("public-access")
+def _another_account_invokes_the_version(cloud: LocalCloud, deployed: Deployed) -> Iterator[None]:
+    yield from _another_account_invokes_a_qualified(deployed, deployed.live["Serving"]["Version"])
 
 
 @sabotages("variables")
