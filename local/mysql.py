@@ -129,7 +129,7 @@ class MySQLServer:
         """Start the server; the statements run as its administrator before it answers.
 
         Raises:
-            MySQLError: it does not answer within two minutes.
+            MySQLError: it does not answer within ten minutes.
         """
         init_file = self.folder / "init.sql"
         init_file.touch(mode=0o600)
@@ -144,7 +144,7 @@ class MySQLServer:
         """Start the server on its data, on the port it had or on a free one.
 
         Raises:
-            MySQLError: it does not answer within two minutes.
+            MySQLError: it does not answer within ten minutes.
         """
         self.port = self.port or free_port()
         self._socket = None

@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from local.ministack_patches.refusals import check_concurrency
 from local.mysql import free_port
 from local.peer import is_this_user
 from operations.commands import ROOT
+from operations.waiting import wait_until
 
 AN_HOUR: Final = 3600
 SOURCES: Final = ROOT / "lambda_src"
@@ -98,14 +100,14 @@ def _apply(name: str, props: Properties) -> None:
         function["concurrency"] = int(props["ReservedConcurrentExecutions"])
 
 
-def _policy_of_what_is_named(name: str, *args: Any) -> Any:
+def _policy_of_what_is_named(name: str, query: Any = None, qualifier: str | None = None) -> Any:
     """A function's own policy; its aliases and versions have others.
 
     https://docs.aws.amazon.com/lambda/latest/dg/access-control-resource-based.html
     """
-    status, headers, body = _get_policy(name, *args)
+    status, headers, body = _get_policy(name, query, qualifier)
     answer = json.loads(body)
-    if status == 200 and not lambda_svc._qualifier_from_path_or_query(*args[::-1]):
+    if status == 200 and not lambda_svc._qualifier_from_path_or_query(qualifier, query):
         policy = json.loads(answer["Policy"])
         policy["Statement"] = [each for each in policy["Statement"] if each["Resource"].endswith(f":function:{name}")]
         if not policy["Statement"]:
@@ -265,10 +267,16 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
         )
         serving = threading.Event()
         threading.Thread(target=self._listen, args=(self._extension, serving), daemon=True).start()
-        serving.wait()
+        wait_until(lambda: serving.wait(1) or self._takes(variables[PORT]), AN_HOUR)
+
+    @staticmethod
+    def _takes(port: str) -> bool:
+        """Whether something listens there: with a higher log level the extension does not say so."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", int(port))) == 0
 
     def _listen(self, extension: "subprocess.Popen[str]", serving: threading.Event) -> None:
-        """Its lines go to the function's log group, as they do in Lambda."""
+        """Its lines go to the function's log group, as they do in Lambda, with the next invocation that ends."""
         for line in extension.stderr or ():
             self._extension_said.append(line.rstrip("\n"))
             if "Serving on port" in line:

@@ -45,15 +45,20 @@ class Server:
     master_password: str = CANARY + "master"
 
     def execute(self, *statements: str, user: str = ADMINISTRATOR, password: str = ADMINISTRATOR) -> list[Any]:
-        """Run statements in a session of their own; the rows of the last."""
+        """Run statements in a new session, which keeps the last one's default database; the rows of the last.
+
+        The session, and so its locks, lasts until the next call.
+        """
         if user != ADMINISTRATOR:
             with self.session(user, password) as execute:
                 return execute(*statements)
         try:  # A login takes as long as a hundred statements.
-            self._kept.connection._execute_command(COM_RESET_CONNECTION, b"")
-            self._kept.connection._read_ok_packet()
-        except (AttributeError, pymysql.MySQLError):  # None yet, or it has ended.
-            self._kept.connection = self._connect(user, password)
+            if kept := getattr(self._kept, "connection", None):
+                kept._execute_command(COM_RESET_CONNECTION, b"")
+                kept._read_ok_packet()
+        except pymysql.MySQLError:  # It has ended.
+            kept = None
+        self._kept.connection = kept or self._connect(user, password)
         with self._kept.connection.cursor() as cursor:
             return _rows(cursor, statements)
 

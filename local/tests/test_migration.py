@@ -16,6 +16,7 @@ from local.tests.aws import AWS
 from local.tests.functions import CANARY, Context, Server, connection_details, make_history
 from migration import MigrationError, Migrator
 from shared import schema
+from shared.credentials import Credentials
 from shared.database import Database
 from shared.environment import MigrationEnvironment
 from shared.errors import ConfigurationError, DependencyUnavailableError
@@ -141,6 +142,23 @@ def test_a_repeated_invocation_waits_for_the_one_that_was_not_answered(
     assert migrate(lock_seconds=1, is_repeat=True) == {"schemaVersion": 2, "applied": []}
     thread.join()
     assert results == [{"schemaVersion": 2, "applied": ["0001_one.sql", "0002_slow.sql"]}]
+
+
+def test_a_repeat_with_less_than_a_second_left_does_not_wait_for_ever(
+    server: Server, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MySQL takes negative seconds for no limit."""
+    connect = Database.connect
+
+    def connect_late(self: Database, credentials: Credentials) -> None:
+        connect(self, credentials)
+        monkeypatch.setattr(self._deadline, "remaining", lambda: 0.9)
+
+    monkeypatch.setattr(Database, "connect", connect_late)
+    with server.session() as execute:
+        execute(f"SELECT GET_LOCK('{schema.LOCK}', 0)")
+        with pytest.raises(MigrationError, match="holds its lock"):
+            migrate(is_repeat=True)
 
 
 KINDS = {
@@ -592,7 +610,8 @@ def test_a_change_of_data_longer_than_the_deploy_is_undone_and_a_shorter_one_goe
     (folder / "0002_long.sql").write_text("UPDATE one SET id = id + 1 + SLEEP(8)")
     with pytest.raises(DependencyUnavailableError, match="operation=query"):
         migrate(budget=4.5)
-    assert server.execute(f"SELECT GET_LOCK('{schema.LOCK}', 60)") == [(1,)]  # Its statement has ended.
+    with server.session() as execute:
+        assert execute(f"SELECT GET_LOCK('{schema.LOCK}', 60)") == [(1,)]  # Its statement has ended.
     assert server.execute("SELECT id FROM migrated.one") == [(1,)]
     (folder / "0002_long.sql").write_text("UPDATE one SET id = id + 1")
     assert migrate()["applied"] == ["0002_long.sql"]

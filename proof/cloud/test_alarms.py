@@ -418,9 +418,10 @@ def _the_password_is_old(alarms: Alarms) -> None:
     """By the age that the function itself logs; the threshold is 18 seconds, as the periods are short."""
     known = alarms.client.meta.service_model.operation_model("PutMetricAlarm").input_shape.members
     alarm = {name: value for name, value in alarms.described()["RotationOverdue"].items() if name in known and value}
+    went_off = alarms.went_off()["RotationOverdue"]
     alarms.client.put_metric_alarm(**alarm | {"Threshold": 0.005})
     try:
-        alarms.set_off("RotationOverdue", alarms.invoke)
+        alarms.wait(lambda: bool(alarms.invoke()) and alarms.went_off()["RotationOverdue"] > went_off)
     finally:
         alarms.client.put_metric_alarm(**alarm)
 
@@ -533,7 +534,7 @@ def test_a_data_point_counts_for_the_minute_of_its_time_and_for_no_other(alarms:
     )
 
     def put(*seconds: float) -> None:
-        """A one at each time after the end of the next minute but one."""
+        """A one at each time around the end of the next minute, which is 0."""
         end = (time.time() // MINUTE + 2) * MINUTE
         data = [
             {"MetricName": "minutes", "Value": 1, "Timestamp": datetime.fromtimestamp(end + s, UTC)} for s in seconds

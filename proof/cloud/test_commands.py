@@ -68,7 +68,6 @@ def test_up_leaves_a_cloud_that_any_client_finds_and_down_ends_it() -> None:
     assert _make("down") == "nothing is running\n"
 
 
-@pytest.mark.timeout(7200)  # It copies and installs a whole clone.
 @pytest.mark.skipif(LocalCloud(UP).is_running, reason="somebody's cloud is running")
 def test_two_clones_are_up_at_the_same_time_each_with_its_own_data(tmp_path: Path) -> None:
     copy = filled(copied(tmp_path / "copy"))

@@ -400,13 +400,11 @@ def _everything_said(error: BaseException | None, caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.area}: {fault.name}")
 def test_each_fault_ends_as_the_table_says(harness: Harness, fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
-    """The machine may be late, and not three times; the code waits each time."""
+    """The machine may be late; the code would be so again."""
     caplog.set_level(logging.DEBUG)
-    took = [_seconds_of(harness, fault, caplog)]
-    while took[-1] >= fault.within and len(took) < 3:
+    if _seconds_of(harness, fault, caplog) >= fault.within:
         harness.frame = start_frame(application)
-        took.append(_seconds_of(harness, fault, caplog))
-    assert took[-1] < fault.within
+        assert _seconds_of(harness, fault, caplog) < fault.within
 
 
 def _seconds_of(harness: Harness, fault: Fault, caplog: pytest.LogCaptureFixture) -> float:

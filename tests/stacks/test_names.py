@@ -51,7 +51,7 @@ NAMED = {
 # A synthesis takes seconds.
 @given(st.text(string.ascii_letters, min_size=1, max_size=LONGEST), st.sampled_from([*ENVIRONMENTS]))
 @example("W" * LONGEST, ENV)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 def test_whatever_name_is_taken_every_template_keeps_the_limits(
     synthesise: Callable[..., Templates], application: str, env: str
 ) -> None:
