@@ -133,9 +133,13 @@ class Preflight:
     def _new(self, kind: str) -> Iterator[Mapping[str, Any]]:
         """Properties of the resources of one type in stacks that are not deployed yet."""
         for stack, template in self._templates.items():
-            properties = [each["Properties"] for each in template["Resources"].values() if each["Type"] == kind]
+            properties = [each.get("Properties", {}) for each in template["Resources"].values() if each["Type"] == kind]
             if properties and self._status(stack) in NEW:
                 yield from properties
+
+    def _names(self, kind: str, key: str) -> list[str]:
+        """The names of such resources, but for those that CloudFormation makes: they cannot be taken."""
+        return [name for each in self._new(kind) if isinstance(name := each.get(key), str)]
 
     def _owner(self) -> Iterator[str]:
         """Stacks of these names that another copy of the repository, another application or version 0.1 made."""
@@ -203,18 +207,18 @@ class Preflight:
 
     def _log_groups(self) -> Iterator[str]:
         logs = self._client("logs")
-        for name in filter(None, (each.get("LogGroupName") for each in self._new("AWS::Logs::LogGroup"))):
+        for name in self._names("AWS::Logs::LogGroup", "LogGroupName"):
             found = listed(logs, "describe_log_groups", "logGroups", logGroupNamePrefix=name)
             if name in [each["logGroupName"] for each in found]:
                 yield f"log group {name}: {TAKEN}"
 
     def _parameters(self) -> Iterator[str]:
-        for properties in self._new("AWS::SSM::Parameter"):
-            found = self._client("ssm").get_parameters(Names=[properties["Name"]])["Parameters"]
+        for name in self._names("AWS::SSM::Parameter", "Name"):
+            found = self._client("ssm").get_parameters(Names=[name])["Parameters"]
             yield from (f"parameter {each['Name']}: {TAKEN}" for each in found)
 
     def _instances(self) -> Iterator[str]:
-        for identifier in (each["DBInstanceIdentifier"] for each in self._new("AWS::RDS::DBInstance")):
+        for identifier in self._names("AWS::RDS::DBInstance", "DBInstanceIdentifier"):
             found = listed(self._client("rds"), "describe_db_instances", "DBInstances")
             if identifier in [each["DBInstanceIdentifier"] for each in found]:
                 yield f"database instance {identifier}: {TAKEN}"
@@ -305,7 +309,7 @@ class Preflight:
                 raise
             return
         for each in self._new("AWS::RDS::DBInstance") if plan["accountPlanType"] == "FREE" else ():
-            days, size = int(each["BackupRetentionPeriod"]), each["DBInstanceClass"]
+            days, size = int(each.get("BackupRetentionPeriod", 1)), str(each.get("DBInstanceClass"))
             remedy = "upgrade the account's plan (Billing console)"
             if not size.endswith(".micro"):
                 yield f"free plan: RDS refuses {size}: set instance_class=t4g.micro, or {remedy}"

@@ -315,6 +315,22 @@ def test_the_zones_are_those_with_a_default_subnet_and_a_deployed_network_does_n
     assert _faults(**answers) == []
 
 
+def test_a_name_that_cloudformation_makes_cannot_be_taken() -> None:
+    made = {"Fn::Join": ["-", ["a", {"Ref": "AWS::StackName"}]]}
+    resources = {
+        "Parameter": {"Type": "AWS::SSM::Parameter", "Properties": {"Value": "v"}},
+        "Joined": {"Type": "AWS::SSM::Parameter", "Properties": {"Name": made}},
+        "LogGroup": {"Type": "AWS::Logs::LogGroup"},
+        "JoinedLogGroup": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": made}},
+        "Replica": {"Type": "AWS::RDS::DBInstance", "Properties": {"SourceDBInstanceIdentifier": "a"}},
+    }
+    templates = {name: {"Resources": dict(each["Resources"])} for name, each in _templates("dev").items()}
+    templates["Service"]["Resources"] |= resources
+    preflight = Preflight(from_context({}), templates, account.session())
+    for question in (preflight._log_groups, preflight._parameters, preflight._instances, preflight._free_plan):
+        assert list(question()) == []
+
+
 def test_what_the_free_plan_refuses_is_named() -> None:
     free = {"accountId": "123456789012", "accountPlanType": "FREE", "accountPlanStatus": "ACTIVE"}
     assert _faults(freetier__GetAccountPlanState=free) == []
