@@ -37,8 +37,8 @@ def up(debug_port: int = 0) -> None:
     if not cloud.is_bootstrapped or debug_port not in (0, cloud.debug_port):
         _timed("starting the cloud", partial(cloud.start, debug_port=debug_port))
         _timed("cdk bootstrap", cloud.bootstrap)
+    write_exports(cloud, EXPORTS)  # Before a deploy that may fail: `make logs` then says why.
     _timed("cdk deploy --all", cloud.deploy)
-    write_exports(cloud, EXPORTS)
     outputs = cloud.outputs("Service")
     print(
         # Not those that CDK makes for another stack.

@@ -4,6 +4,7 @@
 of its settings, without it in the local cloud.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
 from app import lasting_settings
 from operations.aws import AccountError, listed, session_for
@@ -122,6 +123,11 @@ def ending() -> Any:
     except (EnvironmentUnknownError, AccountError, SettingsError) as error:
         sys.exit(str(error))
     except (BotoCoreError, ClientError) as error:
+        local = os.environ.get("AWS_ENDPOINT_URL")
+        if local and isinstance(error, EndpointConnectionError):
+            sys.exit(f"nothing is running at {local}: make up")
         sys.exit(f"AWS does not answer as asked: {error}")
+    except BrokenPipeError:  # The reader has seen enough, as `head` has; nothing more is written to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import psutil
 import pytest
 
 from local.__main__ import DEMO as DEMO_FOLDER
-from local.__main__ import EXPORTS, UP, write_exports
-from local.cloud import LocalCloud
+from local.__main__ import EXPORTS, UP, up, write_exports
+from local.cloud import CloudError, LocalCloud
 from local.processes import running
 from local.signals import SIGNALS
 from local.tests.fixtures import assembly
@@ -46,6 +47,16 @@ def test_the_demo_shows_what_the_readme_says() -> None:
     (transcript,) = re.findall(r"^make demo .*\n((?:  ✓.*\n)+)", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert _shown(printed) == _shown(transcript)
     assert not DEMO.is_running
+
+
+def test_after_a_deploy_that_failed_the_cloud_can_be_asked_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = MagicMock(is_bootstrapped=True, debug_port=0, variables={"AWS_ENDPOINT_URL": "https://127.0.0.1:1"})
+    failing.deploy.side_effect = CloudError("the smoke test fails")
+    monkeypatch.setattr("local.__main__.LocalCloud", lambda _: failing)
+    monkeypatch.setattr("local.__main__.EXPORTS", tmp_path / "env")
+    with pytest.raises(CloudError):
+        up()
+    assert "export AWS_ENDPOINT_URL=https://127.0.0.1:1" in (tmp_path / "env").read_text()
 
 
 @pytest.mark.skipif(LocalCloud(UP).is_running, reason="somebody's cloud is running")

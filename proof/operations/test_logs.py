@@ -12,7 +12,7 @@ import boto3
 import botocore.session
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from local.cloud import LocalCloud, short_name
 from operations import alarms, invocation, sql
@@ -227,6 +227,24 @@ def test_a_function_that_takes_long_is_invoked_once(monkeypatch: pytest.MonkeyPa
 def test_a_wrong_cdk_json_is_told_in_a_sentence() -> None:
     with pytest.raises(SystemExit, match=r"Settings refused, in cdk.json or after -c:\n  line 3"), ending():
         raise SettingsError(["line 3"])
+
+
+def test_a_cloud_that_has_ended_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a restart of the machine."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://127.0.0.1:1")
+    with pytest.raises(SystemExit, match=r"nothing is running at https://127\.0\.0\.1:1: make up"), ending():
+        raise EndpointConnectionError(endpoint_url="https://127.0.0.1:1")
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_without_an_error(cloud: LocalCloud) -> None:
+    """As `make logs | head`."""
+    _run(cloud, "invocation")
+    with _start(cloud, "logs", SINCE="1d") as logs:
+        assert logs.stdout
+        assert logs.stderr
+        logs.stdout.close()
+        assert logs.stderr.read() == ""
+    assert logs.returncode == 0
 
 
 def test_logs_that_are_followed_go_on_until_they_are_ended(cloud: LocalCloud) -> None:
