@@ -10,6 +10,7 @@ import json
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +59,11 @@ class Watcher:
         return bool(edited)
 
     def _times(self) -> dict[Path, int]:
-        return {file: file.stat().st_mtime_ns for file in application_files(self._root)}
+        times = {}
+        for file in application_files(self._root):
+            with suppress(FileNotFoundError):  # An editor has removed it meanwhile.
+                times[file] = file.stat().st_mtime_ns
+        return times
 
     def _deploy(self) -> str:
         self._cloud.deploy(root=self._root)

@@ -11,9 +11,10 @@ APPLICATION: Final = ("app.py", "cdk.json", "lambda_src", "migrations", "require
 
 
 def application_files(root: Path = ROOT) -> list[Path]:
-    """Return its files in a tree."""
+    """Return its files in a tree, without those that an editor keeps beside them."""
     files = [file for name in APPLICATION for file in [root / name, *(root / name).rglob("*")]]
-    return sorted(file for file in files if file.is_file() and file.parent.name != "__pycache__")
+    kept = [file for file in files if not file.name.startswith((".", "#")) and not file.name.endswith("~")]
+    return sorted(file for file in kept if file.is_file() and file.parent.name != "__pycache__")
 
 
 def copy_application(target: Path) -> Path:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -25,6 +26,17 @@ def cloud() -> Iterator[LocalCloud]:
         cloud.bootstrap()
         cloud.deploy()
         yield cloud
+
+
+def test_an_editors_own_files_are_no_edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lambda_src").mkdir()
+    for name in ("application.py", ".application.py.swp", "application.py~", "#application.py#"):
+        (tmp_path / "lambda_src" / name).touch()
+    module = tmp_path / "lambda_src" / "application.py"
+    watcher = Watcher(MagicMock(function_log=lambda: ([], 0)), tmp_path)
+    assert [*watcher._times()] == [module]
+    monkeypatch.setattr("local.watch.application_files", lambda _: [module, tmp_path / "removed meanwhile"])
+    assert [*watcher._times()] == [module]
 
 
 def _answer(cloud: LocalCloud, event: object = None) -> dict[str, Any]:
