@@ -158,6 +158,7 @@ class MySQLServer:
             "--skip-name-resolve",
             # As RDS, which is not strict (https://github.com/awsdocs/amazon-rds-user-guide/issues/160).
             "--sql-mode=NO_ENGINE_SUBSTITUTION",
+            "--default-time-zone=+00:00",
             *([f"--secure-file-priv={self.folder}"] if self._server.is_mariadb else MYSQL_OPTIONS),
             *self._options,
             *options,

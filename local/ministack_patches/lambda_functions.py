@@ -144,7 +144,9 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
         config = copy.deepcopy(config)
         logging_config = config.get("LoggingConfig") or {}
         config["Environment"] = config.get("Environment") or {}
-        config["Environment"].setdefault("Variables", {}).update(
+        # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+        config["Environment"].setdefault("Variables", {}).setdefault("TZ", ":UTC")
+        config["Environment"]["Variables"].update(
             AWS_LAMBDA_LOG_FORMAT=logging_config.get("LogFormat", "Text"),
             AWS_LAMBDA_LOG_LEVEL=logging_config.get("ApplicationLogLevel", "INFO"),
             AWS_LAMBDA_LOG_GROUP_NAME=logging_config.get("LogGroup", ""),

@@ -97,6 +97,13 @@ def test_the_caller_hears_lambdas_error_and_the_log_tells_it(
     assert [line for _, function, line in lines if function == name and shown.splitlines()[0] in line]
 
 
+def test_a_function_has_lambdas_time_zone_wherever_the_laptop_is(
+    cloud: LocalCloud, function: Callable[..., str]
+) -> None:
+    name = function("import os\ndef handler(event, context):\n    return os.environ['TZ']\n")
+    assert operations.aws.invoke(cloud.client("lambda"), name)["answer"] == ":UTC"
+
+
 def test_each_start_of_an_environment_shows_in_the_log(
     cloud: LocalCloud, outputs: dict[str, str], function: Callable[..., str]
 ) -> None:

@@ -37,6 +37,8 @@ def test_a_server_starts_in_a_folder_that_other_users_cannot_enter(closed_folder
             ssl_verify_identity=True,
         )
         with connection.cursor() as cursor:
+            cursor.execute("SELECT @@global.time_zone")
+            assert cursor.fetchall() == (("+00:00",),)
             cursor.execute("SHOW PROCEDURE STATUS WHERE db = 'mysql' AND name = 'rds_kill'")
             assert cursor.fetchall()
             with pytest.raises(pymysql.OperationalError, match=r"1317|1927|2013"):
