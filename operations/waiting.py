@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from subprocess import Popen
+from typing import Any
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.05) -> bool:
@@ -15,6 +16,6 @@ def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.0
     return True
 
 
-def comes_up(process: Popen[bytes], answers: Callable[[], bool]) -> bool:
+def comes_up(process: Popen[Any], answers: Callable[[], bool]) -> bool:
     """Return whether a process that was started answers within ten minutes and before it ends."""
     return wait_until(lambda: process.poll() is not None or answers(), 600) and process.poll() is None

@@ -18,6 +18,7 @@ import sys
 import threading
 import zipfile
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ from local.ministack_patches.refusals import check_concurrency
 from local.mysql import free_port
 from local.peer import is_this_user
 from operations.commands import ROOT
-from operations.waiting import wait_until
+from operations.waiting import comes_up
 
 AN_HOUR: Final = 3600
 SOURCES: Final = ROOT / "lambda_src"
@@ -65,7 +66,7 @@ def install() -> None:
     provisioners._zip_inline = _inline_code
     lambda_svc._execute_function_warm = lambda_svc._execute_function_provided_warm
     lambda_runtime._worker_class_for = lambda _: ExecutionEnvironment
-    lambda_svc._get_policy = _policy_of_what_is_named
+    lambda_svc._get_policy = _own_policy
     ssm._public_parameter = _extension_or_public_parameter
     lambda_svc._ACCOUNT_CONCURRENCY_CAP = int(os.environ["LOCAL_CONCURRENCY_LIMIT"])
 
@@ -100,7 +101,7 @@ def _apply(name: str, props: Properties) -> None:
         function["concurrency"] = int(props["ReservedConcurrentExecutions"])
 
 
-def _policy_of_what_is_named(name: str, query: Any = None, qualifier: str | None = None) -> Any:
+def _own_policy(name: str, query: Any = None, qualifier: str | None = None) -> Any:
     """A function's own policy; its aliases and versions have others.
 
     https://docs.aws.amazon.com/lambda/latest/dg/access-control-resource-based.html
@@ -267,23 +268,18 @@ class ExecutionEnvironment(lambda_runtime.ProvidedWorker):
             stderr=subprocess.PIPE,
             text=True,
         )
-        serving = threading.Event()
-        threading.Thread(target=self._listen, args=(self._extension, serving), daemon=True).start()
-        wait_until(lambda: serving.wait(1) or self._takes(variables[PORT]), AN_HOUR)
+        threading.Thread(target=self._listen, args=(self._extension,), daemon=True).start()
+        comes_up(self._extension, partial(_is_listening, int(variables[PORT])))
 
-    @staticmethod
-    def _takes(port: str) -> bool:
-        """Whether something listens there: with a higher log level the extension does not say so."""
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", int(port))) == 0
-
-    def _listen(self, extension: "subprocess.Popen[str]", serving: threading.Event) -> None:
+    def _listen(self, extension: "subprocess.Popen[str]") -> None:
         """Its lines go to the function's log group, as they do in Lambda, with the next invocation that ends."""
         for line in extension.stderr or ():
             self._extension_said.append(line.rstrip("\n"))
-            if "Serving on port" in line:
-                serving.set()
-        serving.set()
+
+
+def _is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _is_readable(entry: zipfile.ZipInfo) -> bool:

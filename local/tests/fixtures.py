@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -221,3 +222,18 @@ def wait_for_rotation(cloud: LocalCloud, secret_id: str) -> None:
     assert wait_until(
         lambda: pending not in secrets.describe_secret(SecretId=secret_id)["VersionIdsToStages"].values(), 300
     )
+
+
+def counted(cloud: LocalCloud, metric: str, **dimensions: str) -> float:
+    """The sum of one of Lambda's metrics in the last two hours, of exactly these dimensions."""
+    now = datetime.now(UTC)
+    found = cloud.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/Lambda",
+        MetricName=metric,
+        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+        StartTime=now - timedelta(hours=2),
+        EndTime=now + timedelta(hours=1),
+        Period=60,
+        Statistics=["Sum"],
+    )
+    return float(sum(each["Sum"] for each in found["Datapoints"]))

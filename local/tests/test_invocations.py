@@ -7,7 +7,6 @@ import subprocess
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 import operations.aws
 from local.cloud import LocalCloud
-from local.tests.fixtures import wait_for_rotation
+from local.tests.fixtures import counted, wait_for_rotation
 from operations.logs import told
 from operations.waiting import wait_until
 from shared.frame import HEALTH
@@ -28,7 +27,7 @@ def function(cloud: LocalCloud, outputs: dict[str, str]) -> Iterator[Callable[..
     role = client.get_function_configuration(FunctionName=outputs["FunctionName"])["Role"]
     made = []
 
-    def function(source: str, *layers: str) -> str:
+    def function(source: str, *layers: str, **variables: str) -> str:
         package = io.BytesIO()
         with zipfile.ZipFile(package, "w") as archive:
             entry = zipfile.ZipInfo("module.py")
@@ -42,6 +41,7 @@ def function(cloud: LocalCloud, outputs: dict[str, str]) -> Iterator[Callable[..
             Handler="module.handler",
             Code={"ZipFile": package.getvalue()},
             Layers=layers,
+            Environment={"Variables": variables},
             LoggingConfig={"LogFormat": "JSON"},
             Timeout=3,
         )
@@ -92,7 +92,7 @@ def test_the_caller_hears_lambdas_error_and_the_log_tells_it(
     name, payload, log = invoked(source)
     assert payload["errorType"] == kind
     assert shown in log + payload["errorMessage"]
-    assert _counted(cloud, "Errors", FunctionName=name) == _counted(cloud, "Invocations", FunctionName=name) == 1
+    assert counted(cloud, "Errors", FunctionName=name) == counted(cloud, "Invocations", FunctionName=name) == 1
     lines, _ = cloud.function_log()
     assert [line for _, function, line in lines if function == name and shown.splitlines()[0] in line]
 
@@ -119,23 +119,20 @@ def test_each_start_of_an_environment_shows_in_the_log(
         assert wait_until(partial(_has_ended, result["answer"]), 60)
 
 
+def test_an_extension_that_logs_nothing_starts_too(
+    cloud: LocalCloud, outputs: dict[str, str], function: Callable[..., str]
+) -> None:
+    client = cloud.client("lambda")
+    layers = client.get_function_configuration(FunctionName=outputs["FunctionName"])["Layers"]
+    source = "def handler(event, context):\n    return 1\n"
+    name = function(source, layers[0]["Arn"], PARAMETERS_SECRETS_EXTENSION_LOG_LEVEL="NONE")
+    result = operations.aws.invoke(client, name)
+    assert (result["answer"], "Extension" in result["log"]) == (1, False)
+
+
 def _has_ended(process: int) -> bool:
     shown = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], stdout=subprocess.PIPE).stdout
     return shown[:1] in (b"", b"Z")
-
-
-def _counted(cloud: LocalCloud, metric: str, **dimensions: str) -> float:
-    now = datetime.now(UTC)
-    found = cloud.client("cloudwatch").get_metric_statistics(
-        Namespace="AWS/Lambda",
-        MetricName=metric,
-        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
-        StartTime=now - timedelta(hours=2),
-        EndTime=now + timedelta(hours=1),
-        Period=60,
-        Statistics=["Sum"],
-    )
-    return float(sum(each["Sum"] for each in found["Datapoints"]))
 
 
 def test_an_invocation_is_counted_for_the_function_the_alias_and_the_version(
@@ -145,13 +142,13 @@ def test_an_invocation_is_counted_for_the_function_the_alias_and_the_version(
     name = outputs["FunctionName"].split(":")[-2]
     resource = {"FunctionName": name, "Resource": f"{name}:live"}
     sets = ({"FunctionName": name}, resource, resource | {"ExecutedVersion": version})
-    before = [_counted(cloud, "Invocations", **each) for each in sets]
-    everything = _counted(cloud, "Invocations")
+    before = [counted(cloud, "Invocations", **each) for each in sets]
+    everything = counted(cloud, "Invocations")
     for _ in range(3):
         invoke(HEALTH)
-    assert [_counted(cloud, "Invocations", **each) for each in sets] == [each + 3 for each in before]
-    assert _counted(cloud, "Invocations") >= everything + 3  # Of all functions.
-    assert _counted(cloud, "Invocations", **resource, ExecutedVersion="99") == 0
+    assert [counted(cloud, "Invocations", **each) for each in sets] == [each + 3 for each in before]
+    assert counted(cloud, "Invocations") >= everything + 3  # Of all functions.
+    assert counted(cloud, "Invocations", **resource, ExecutedVersion="99") == 0
 
 
 def test_the_first_invocation_of_an_idle_function_fails(cloud: LocalCloud, outputs: dict[str, str]) -> None:

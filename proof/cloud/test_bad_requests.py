@@ -4,34 +4,23 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from local.cloud import LocalCloud
+from local.tests.fixtures import counted
 
 
 def test_a_thousand_bad_requests_are_no_error_for_lambdas_count_and_one_failure_is(
     cloud: LocalCloud, invoke: Callable[..., dict[str, Any]], outputs: dict[str, str]
 ) -> None:
     """The count that FunctionErrors and ReleaseErrors watch; none is subtracted from it, so that none can come late."""
-    metrics = cloud.client("cloudwatch")
     name = outputs["FunctionName"].split(":")[-2]
-    now = datetime.now(UTC)
-    asked = {"StartTime": now - timedelta(hours=2), "EndTime": now + timedelta(hours=1), "Period": 60}
-    dimensions = [{"Name": "FunctionName", "Value": name}]
-
-    def counted(metric: str) -> float:
-        found = metrics.get_metric_statistics(
-            Namespace="AWS/Lambda", MetricName=metric, Dimensions=dimensions, Statistics=["Sum"], **asked
-        )
-        return float(sum(each["Sum"] for each in found["Datapoints"]))
-
-    before = {metric: counted(metric) for metric in ("Invocations", "Errors")}
+    before = {metric: counted(cloud, metric, FunctionName=name) for metric in ("Invocations", "Errors")}
     with ThreadPoolExecutor(2) as callers:
         told = Counter(callers.map(lambda _: invoke({"note": ""})["errorType"], range(1000)))
     assert told == {"BadRequestError": 1000}
-    assert counted("Invocations") == before["Invocations"] + 1000
-    assert counted("Errors") == before["Errors"]
+    assert counted(cloud, "Invocations", FunctionName=name) == before["Invocations"] + 1000
+    assert counted(cloud, "Errors", FunctionName=name) == before["Errors"]
     with cloud.database_connection(outputs["DatabaseSecretArn"]) as connection, connection.cursor() as cursor:
         cursor.execute("RENAME TABLE note TO elsewhere")
         try:
@@ -41,4 +30,4 @@ def test_a_thousand_bad_requests_are_no_error_for_lambdas_count_and_one_failure_
             assert re.search(r"says=.*Table '\w+\.note' doesn't exist", answer["errorMessage"])
         finally:
             cursor.execute("RENAME TABLE elsewhere TO note")
-    assert counted("Errors") == before["Errors"] + 1
+    assert counted(cloud, "Errors", FunctionName=name) == before["Errors"] + 1
