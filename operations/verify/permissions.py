@@ -84,9 +84,12 @@ def public_access(deployed: Deployed) -> str:
     for name, function in deployed.functions.items():
         urls = client.list_function_url_configs(FunctionName=function)["FunctionUrlConfigs"]
         expect([url["FunctionUrl"] for url in urls], [], f"{name}: function URLs")
-    invoked = [(name, qualifier) for name, live in deployed.live.items() for qualifier in (ALIAS, live["Version"])]
-    qualified = {f"{name}:{qualifier}": f"{deployed.functions[name]}:{qualifier}" for name, qualifier in invoked}
-    for name, function in (deployed.functions | qualified).items():
+    invoked = {
+        f"{name}:{qualifier}": f"{deployed.functions[name]}:{qualifier}"
+        for name, live in deployed.live.items()
+        for qualifier in (ALIAS, live["Version"])
+    }
+    for name, function in (deployed.functions | invoked).items():
         try:
             documents[name] = client.get_policy(FunctionName=function)["Policy"]
         except ClientError as error:
