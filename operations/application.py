@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Final
 
 from operations.commands import ROOT
+from stacks.packaging.bundling import is_source
 
 APPLICATION: Final = ("app.py", "cdk.json", "lambda_src", "migrations", "requirements.txt", "stacks")
 """Its files and folders, in the clone's folder."""
 
 
 def application_files(root: Path = ROOT) -> list[Path]:
-    """Return its files in a tree, without those that an editor keeps beside them."""
-    files = [file for name in APPLICATION for file in [root / name, *(root / name).rglob("*")]]
-    kept = [file for file in files if not file.name.startswith((".", "#")) and not file.name.endswith("~")]
-    return sorted(file for file in kept if file.is_file() and file.parent.name != "__pycache__")
+    """Return its files in a tree."""
+    return sorted(
+        filter(is_source, (file for name in APPLICATION for file in [root / name, *(root / name).rglob("*")]))
+    )
 
 
 def copy_application(target: Path) -> Path:

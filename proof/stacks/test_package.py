@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -335,3 +336,12 @@ def test_after_a_synthesis_that_packaged_nothing_or_not_all_a_deploy_is_refused_
         cloud.cdk("synth", "--quiet", f"--output={out}", *here)
         cloud.cdk(*deploy, "--all", f"--app={out}")
         assert _import_errors(cloud) == []
+
+
+def test_an_editors_own_files_are_in_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {entry_point: [*bundling.source_files(entry_point)] for entry_point in FILES}
+    copy = shutil.copytree(SOURCE, tmp_path / "lambda_src")
+    for name in (".database.py.swp", "database.py~", "#database.py#"):
+        (copy / "shared" / name).touch()
+    monkeypatch.setattr(bundling, "SOURCE", copy)
+    assert {entry_point: [*bundling.source_files(entry_point)] for entry_point in FILES} == before

@@ -152,12 +152,17 @@ def _bytecode_version() -> str:
     return subprocess.run([python, "-I", "-c", program], capture_output=True, text=True, check=True).stdout
 
 
+def is_source(file: Path) -> bool:
+    """Return whether it is a file of ours, and not one that Python or an editor keeps beside them."""
+    kept_beside = file.name.startswith((".", "#")) or file.name.endswith("~") or file.parent.name == "__pycache__"
+    return file.is_file() and not kept_beside
+
+
 def source_files(entry_point: str) -> dict[str, Path]:
     """Return the entry point's files by their path in the package, in order."""
     paths = [SOURCE / name for name in FILES[entry_point]]
     files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
-    kept = sorted(each for each in files if not each.is_dir() and each.parent.name != "__pycache__")
-    found = {str(each.relative_to(SOURCE)): each for each in kept}
+    found = {str(each.relative_to(SOURCE)): each for each in sorted(filter(is_source, files))}
     if entry_point == "migration":
         found |= {f"migrations/{file.name}": file for file in sorted(MIGRATIONS.glob("[0-9]*.sql"))}
     return found
