@@ -44,19 +44,25 @@ def test_the_extension_is_asked_every_time_and_aws_once(
         assert not any(invoke(HEALTH)["error"] for _ in range(20))
         return len(asked() - before)
 
-    assert newly_asked() == 0 or newly_asked() == 0  # The cached value may have ended in one of them.
+    first = newly_asked()
+    assert first == 0 or (first == 1 and newly_asked() == 0)  # The cached value may have ended in the first round.
 
 
 def test_the_log_tells_what_happened_and_no_secret(
     cloud: LocalCloud, invoke: Callable[..., dict[str, Any]], outputs: dict[str, str]
 ) -> None:
+    secrets, secret_id = cloud.client("secretsmanager"), outputs["DatabaseSecretArn"]
+    for _ in range(2):  # Whatever other tests have left: then what is cached is refused, and the newest version read.
+        secrets.rotate_secret(SecretId=secret_id)
+        wait_for_rotation(cloud, secret_id)
+        cloud.cut_connections(secret_id)
     invoke(HEALTH)
     answer = invoke(HEALTH)
     (line,) = [line for line in answer["log"].splitlines() if "invocation.finished" in line]
     record = json.loads(line)
     assert record["outcome"] == "ok"
     assert record["connection_reused"] is True
-    secret = cloud.client("secretsmanager").get_secret_value(SecretId=outputs["DatabaseSecretArn"])
+    secret = secrets.get_secret_value(SecretId=secret_id)
     assert record["version_id"] == secret["VersionId"]
     assert json.loads(secret["SecretString"])["password"] not in (ROOT / cloud.folder / "log").read_text()
 
