@@ -35,7 +35,7 @@ BEGINS: Final = re.compile(
     r"(?:/\*M?!|BEGIN\b|START\b.*\bTRANSACTION\b|(?:COMMIT|ROLLBACK)\b.*\bCHAIN\b|SET\b(?:[^@'\"=]*\bTRANSACTION\b"
     r"|.*\b(?:completion_type|(?:transaction|tx)_read_only)\b))"
 )
-"""Statements that may begin a transaction or change what one may do, unseen. The server runs what is in /*!."""
+"""Statements that may begin a transaction, or change its mode, which no status shows. The server runs /*! too."""
 
 Timed = Callable[[str], AbstractContextManager[None]]
 
